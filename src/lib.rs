@@ -1,0 +1,66 @@
+//! A write relay: one client's points, to every backend, under one honest answer.
+//!
+//! ```text
+//!  client ─ HTTP ─▶ front ─▶ write ─▶ fanout ─┬─▶ backend ─▶ InfluxDB / Prometheus
+//!                     │                       └─▶ backend ─▶ InfluxDB / Prometheus
+//!                     └─▶ admin: /ping /health /ready /status /metrics
+//! ```
+//!
+//! Each shard is one executor pinned to one CPU. It owns its listeners, its client connections,
+//! its links to the backends, its memory budget and its counters; `boot` starts the shards and
+//! stops them. The route of one write, file by file, is the order of the modules below, from the
+//! bottom up: `front/listener` → `front/connection` → `http/request`, `http/body` → `front/route`
+//! → `write` → `http/target`, `payload/line` → `fanout` → `backend/pool` → `backend/exchange` →
+//! `fanout/verdict` → `http/response`, written by `front/connection`.
+//!
+//! # Floors
+//!
+//! A room may import rooms that stand below it, never beside or above it. `tests/house.rs` reads
+//! this table and holds every `use` to it.
+//!
+//! | floor | rooms | |
+//! |---|---|---|
+//! | 8 | `cli` | one file per subcommand |
+//! | 7 | `config`, `boot` | the file and the environment become a `Plan`; a `Plan` becomes running shards |
+//! | 6 | `front` | the HTTP door of one shard |
+//! | 5 | `write`, `admin` | what the relay does |
+//! | 4 | `fanout` | one write, every backend at once |
+//! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
+//! | 2 | `backend` | one backend as one shard sees it |
+//! | 1 | `engine`, `http`, `payload`, `plan`, `metrics`, `events` | sockets; bytes and types |
+//! | 0 | `limits`, `clock` | every bound; the only clock |
+//!
+//! # What is not here
+//!
+//! - No lock, and nothing that two shards both write.
+//! - No socket, clock, file or random number in a file whose first line ends in `Pure.`
+//! - No bound outside `limits`, and no room but `config` and `cli` that has seen the config file.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod front;
+
+pub mod write;
+
+pub mod admin;
+
+pub mod fanout;
+
+pub mod shard;
+
+pub mod backend;
+
+pub mod http;
+pub mod payload;
+
+pub mod engine;
+pub mod events;
+pub mod metrics;
+pub mod plan;
+
+pub mod clock;
+pub mod limits;
+
+pub mod boot;
+pub mod cli;
+pub mod config;

@@ -1,0 +1,212 @@
+//! What to run: the checked configuration, in types that cannot be wrong. Pure.
+//!
+//! `config` makes a [`Plan`] out of the file and the environment, or says everything that is wrong
+//! with them. Past that door nobody asks again: addresses are addresses, names are unique, counts
+//! are within the bounds of `limits`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything that the process does, once per start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// One shard each; at least one, no CPU twice, all of them allowed to this process.
+    pub cpus: Vec<usize>,
+    /// How long a drain may take before what is left is cut.
+    pub shutdown_timeout: Duration,
+    /// Where operators look; `None` is off.
+    pub admin: Option<AdminPlan>,
+    /// What is logged, and how.
+    pub log: LogPlan,
+    /// What a client may use up.
+    pub limits: LimitsPlan,
+    /// What people who know their machine change.
+    pub tuning: TuningPlan,
+    /// The HTTP doors; each shard binds all of them.
+    pub listeners: Vec<ListenerPlan>,
+    /// The outputs of all listeners, in the order of the file; [`BackendId`] is an index into it.
+    pub backends: Vec<BackendPlan>,
+    /// Keys that are set, valid, and have no effect in this version: one sentence each.
+    pub not_in_force: Vec<String>,
+}
+
+/// Which backend: an index into [`Plan::backends`], valid by construction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendId(pub usize);
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminPlan {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// What changes need; never shown.
+    pub token: Option<Secret>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPlan {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// The least severe level that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Nothing works.
+    Error,
+    /// Something is lost or about to be.
+    Warn,
+    /// Changes of state.
+    Info,
+    /// For the people who wrote this.
+    Debug,
+}
+
+/// For people or for machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of words.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What a client may use up. Bytes and durations; all above zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsPlan {
+    /// Bytes of one body, before and after decompression; past it 413.
+    pub body_bytes_max: usize,
+    /// Bytes of one request head; past it 431 (414 for the target).
+    pub head_bytes_max: usize,
+    /// Client connections per shard; past it 503 and close.
+    pub connections_max: usize,
+    /// From the first byte of a head to its last; past it 408.
+    pub head_wait_max: Duration,
+    /// From the last byte of a head to the last of its body; past it 408.
+    pub body_wait_max: Duration,
+    /// Between requests; past it the connection is closed.
+    pub idle_wait_max: Duration,
+    /// Bytes of bodies held per shard; past it 503 with `Retry-After`.
+    pub inflight_bytes_max: usize,
+}
+
+/// What people who know their machine change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TuningPlan {
+    /// Empty polls of a shard's sockets before it sleeps: `RELAY_POLL_SPINS`, 0 to 4096.
+    pub poll_spins: u32,
+    /// Bytes of the buffer that a shard reads small requests with: `RELAY_READ_BUFFER`.
+    pub read_buffer_bytes: usize,
+    /// Largest body that `merge` joins with others: `RELAY_MERGE_BODY`.
+    pub merge_body_bytes_max: usize,
+    /// Largest request that `merge` makes: `RELAY_MERGE_BATCH`.
+    pub merge_batch_bytes_max: usize,
+    /// Merged requests under way at once, per backend and shard: `RELAY_MERGE_LINKS`.
+    pub merge_links_max: usize,
+    /// Queue of connections the kernel holds before they are accepted: `RELAY_BACKLOG`.
+    pub backlog: u32,
+    /// Between two probes of a backend that is up: `RELAY_PROBE_INTERVAL`.
+    pub probe_interval: Duration,
+    /// How long a probe may take: `RELAY_PROBE_TIMEOUT`.
+    pub probe_timeout: Duration,
+    /// Between two looks at a backend's name in DNS: `RELAY_DNS_INTERVAL`.
+    pub dns_interval: Duration,
+}
+
+/// One HTTP door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerPlan {
+    /// For logs; unique.
+    pub name: String,
+    /// Where it listens. Port 0 lets the kernel choose one, the same for all shards.
+    pub bind: SocketAddr,
+    /// `rp` for a `/write` that brings none, or an empty one.
+    pub default_retention_policy: Option<String>,
+    /// The status of `/ping`: 100 to 599.
+    pub ping_status: u16,
+    /// How long `/health` waits for one backend.
+    pub health_timeout: Duration,
+    /// How many backends must accept before the client hears success; 1 to the number of
+    /// outputs whose answers count.
+    pub acks: usize,
+    /// Its backends, in the order of the file. May be empty: then each write is answered 503.
+    pub outputs: Vec<BackendId>,
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendPlan {
+    /// As in the file; what `/ready/NAME`, `/status` and `/health` call it.
+    pub name: String,
+    /// Its label in metrics and logs: the name, or `listener/name` where two listeners use the name.
+    pub label: String,
+    /// As in the file, without user and password: what `/status` shows.
+    pub location: String,
+    /// What it is.
+    pub kind: BackendKind,
+    /// Name or address to connect to; an IPv6 address without brackets.
+    pub host: String,
+    /// The port to connect to.
+    pub port: u16,
+    /// The `Host` header: as in the location, with the port where it is not 80.
+    pub host_header: String,
+    /// `Authorization` that replaces the client's (from `user:password@` in the location, or keys).
+    pub authorization: Option<Secret>,
+    /// Where each kind of request goes.
+    pub endpoints: Endpoints,
+    /// From the moment a write is ready to the last byte of the answer; past it the backend has failed.
+    pub timeout: Duration,
+    /// Links per shard.
+    pub links_max: usize,
+    /// Whether small writes that wait together go as one request.
+    pub merge: bool,
+    /// Send, but never let its answer decide.
+    pub drop_responses: bool,
+    /// Takes writes.
+    pub writes: bool,
+    /// Takes queries.
+    pub queries: bool,
+}
+
+/// What a backend is; it fills in the endpoints that are not named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendKind {
+    /// InfluxDB of any version.
+    InfluxDb,
+    /// Prometheus with its remote-write receiver on.
+    Prometheus,
+    /// VictoriaMetrics, single node.
+    VictoriaMetrics,
+    /// Kapacitor.
+    Kapacitor,
+}
+
+/// Paths at one backend, each beginning with `/`, without a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// InfluxDB 1.x line protocol.
+    pub write: String,
+    /// InfluxDB 2.x line protocol.
+    pub write_v2: String,
+    /// InfluxDB 3.x line protocol.
+    pub write_v3: String,
+    /// Prometheus remote-write.
+    pub remote_write: String,
+    /// What probes ask.
+    pub ping: String,
+    /// InfluxQL.
+    pub query: String,
+}
