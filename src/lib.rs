@@ -27,8 +27,8 @@
 //! | 4 | `fanout` | one write, every backend at once |
 //! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
 //! | 2 | `backend` | one backend as one shard sees it |
-//! | 1 | `engine`, `http`, `payload`, `plan`, `metrics`, `events` | sockets; bytes and types |
-//! | 0 | `limits`, `clock` | every bound; the only clock |
+//! | 1 | `engine`, `http`, `payload`, `metrics`, `events` | sockets; bytes and types |
+//! | 0 | `limits`, `plan`, `clock` | every bound; what to run; the only clock |
 //!
 //! # What is not here
 //!

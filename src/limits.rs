@@ -53,6 +53,53 @@ pub const DNS_INTERVAL: Duration = Duration::from_secs(30);
 /// One backend in `/health`.
 pub const HEALTH_WAIT_MAX: Duration = Duration::from_secs(5);
 
+// ---- What an operator may set ------------------------------------------------------------------
+// Past either end the configuration is refused, with the range.
+
+/// Shortest wait that can be set.
+pub const SET_WAIT_MIN: Duration = Duration::from_millis(1);
+/// Longest wait that can be set; also what a Go file's `timeout = "0s"` (no bound) becomes.
+pub const SET_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// Largest `max-body-size`.
+pub const SET_BODY_BYTES_MAX: usize = 1024 * MIB;
+/// Smallest `max-header-size`: less would refuse ordinary clients.
+pub const SET_HEAD_BYTES_MIN: usize = KIB;
+/// Largest `max-header-size`; Go's own default is as large.
+pub const SET_HEAD_BYTES_MAX: usize = MIB;
+/// Largest `max-connections` of a listener's clients.
+pub const SET_CONNECTIONS_MAX: u64 = 1_000_000;
+/// Largest `max-inflight`.
+pub const SET_INFLIGHT_BYTES_MAX: usize = 1024 * 1024 * MIB;
+/// Largest `max-connections` of one output.
+pub const SET_LINKS_MAX: u64 = 4096;
+/// Largest `backlog`; the kernel's own `somaxconn` still applies.
+pub const SET_BACKLOG_MAX: u64 = 65_535;
+/// Most empty polls before a shard sleeps.
+pub const SET_POLL_SPINS_MAX: u64 = 4096;
+/// Smallest `read-buffer`.
+pub const SET_READ_BUFFER_BYTES_MIN: usize = 4 * KIB;
+/// Largest `merge-body` and `merge-batch`.
+pub const SET_MERGE_BYTES_MAX: usize = 16 * MIB;
+/// Most joined requests under way at once.
+pub const SET_MERGE_LINKS_MAX: u64 = 64;
+/// Bytes of the configuration file, and of a file that holds a secret. A longer one is refused.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a listener's or an output's name.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Bytes of a location.
+pub const LOCATION_BYTES_MAX: usize = 2 * KIB;
+
+const _: () = {
+    assert!(
+        SET_READ_BUFFER_BYTES_MIN <= READ_BUFFER_BYTES,
+        "a default can be set"
+    );
+    assert!(
+        SET_WAIT_MAX.as_secs() >= IDLE_WAIT_MAX.as_secs(),
+        "a default can be set"
+    );
+};
+
 // ---- Requests ----------------------------------------------------------------------------------
 
 /// Header fields of one request or answer. Past it 431, or a failed backend.
@@ -60,17 +107,21 @@ pub const HEADERS_MAX: usize = 100;
 /// Bytes of one request target. Past it 414. Never above the head's own bound.
 pub const TARGET_BYTES_MAX: usize = 8 * KIB;
 /// Bytes of one chunk-size line, extensions included. Past it 400.
-pub const CHUNK_LINE_BYTES_MAX: usize = 1 * KIB;
+pub const CHUNK_LINE_BYTES_MAX: usize = KIB;
 /// Bytes of a chunked body's trailer fields. Past it 400.
 pub const TRAILER_BYTES_MAX: usize = 4 * KIB;
 /// Points of one write whose missing time is filled in cost at most this many bytes each.
 pub const STAMP_BYTES_MAX: usize = 21;
 /// What a body's first buffer holds before the client has shown that it will send more.
-pub const BODY_FIRST_BYTES: usize = 64 * KIB;
+pub const BODY_FIRST_BYTES: usize = 128 * KIB;
 /// What a write costs the budget beside its body: heads, replies, bookkeeping.
 pub const FLIGHT_BYTES: usize = 2 * KIB;
 /// Buffers of an idle flight. What grew past it is given back.
 pub const FLIGHT_KEEP_BYTES: usize = 32 * KIB;
+/// Buffers of the few idle flights that are used next, which stay warm for large bodies.
+pub const FLIGHT_KEEP_LARGE_BYTES: usize = 256 * KIB;
+/// How many flights those are.
+pub const FLIGHTS_KEEP_LARGE_MAX: usize = 64;
 /// Idle flights kept for reuse per shard. Past it they are freed.
 pub const FLIGHTS_KEEP_MAX: usize = 1024;
 /// After an early answer: how long what the client still sends is thrown away before the close.
@@ -81,6 +132,14 @@ pub const LINGER_BYTES_MAX: usize = 64 * MIB;
 pub const DRAIN_IDLE_WAIT_MAX: Duration = Duration::from_millis(500);
 /// What `Retry-After` says, in seconds.
 pub const RETRY_AFTER_SECS: u32 = 1;
+/// Bytes of a method's name. Past it 400. (The longest that is registered has 17.)
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Fields that one `Connection` may name. Past it 400, or a failed backend.
+pub const CONNECTION_NAMES_MAX: usize = 16;
+/// Bytes by which the framing of a chunked body may outgrow what small chunks cost. Past it 400.
+pub const CHUNK_EXCESS_BYTES_MAX: u64 = 16 * KIB as u64;
+/// Bytes of a message in `X-Influxdb-Error`. What is longer is cut there, not in the body.
+pub const ERROR_HEADER_BYTES_MAX: usize = KIB;
 
 // ---- Backends ----------------------------------------------------------------------------------
 
@@ -100,6 +159,13 @@ pub const FAILURES_MAX: u32 = 3;
 pub const PROBE_BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// See [`PROBE_BACKOFF_MIN`].
 pub const PROBE_BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Bodies up to this size are copied behind their head and sent as one piece; larger ones are not
+/// copied.
+pub const COPY_BYTES_MAX: usize = 16 * KIB;
+/// Waiting writes looked at for one joined request. The rest wait for the next.
+pub const MERGE_LOOK_MAX: usize = 1024;
+/// Bytes of a backend's version that is shown. A longer one is not.
+pub const VERSION_BYTES_MAX: usize = 64;
 /// Addresses kept of one name. What DNS says past it is ignored.
 pub const ADDRESSES_MAX: usize = 16;
 
@@ -114,6 +180,12 @@ pub const TICK: Duration = Duration::from_millis(50);
 pub const POLL_STRETCH_MAX: Duration = Duration::from_micros(500);
 /// Readiness events taken in one poll. The rest come with the next.
 pub const EVENTS_MAX: usize = 512;
+/// Connections accepted before others get their turn.
+pub const ACCEPTS_IN_A_ROW_MAX: u32 = 64;
+/// How soon a name is looked up again after a shard could not connect.
+pub const DNS_DOUBT_INTERVAL: Duration = Duration::from_millis(500);
+/// All shards up. Past it the start has failed.
+pub const START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// After accept fails for want of descriptors: how long a listener rests.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Changes of state waiting to be logged. Past it they are counted and dropped.
@@ -125,20 +197,51 @@ pub const IO_MEMORY_BYTES: usize = 64 * KIB;
 /// Lockable memory that the rings of one shard need.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
+// ---- Tools -------------------------------------------------------------------------------------
+
+/// Bytes of one body at the stand-in backend, and of what it unpacks to. Past it 413, or 400.
+pub const SINK_BODY_BYTES_MAX: usize = 64 * MIB;
+/// What one read of the tools takes.
+pub const TOOL_READ_BYTES: usize = 256 * KIB;
+/// Connections that one `bench` opens, idle ones included. Past it the arguments are refused.
+pub const BENCH_CONNECTIONS_MAX: usize = 100_000;
+/// Lines of one request that `bench` sends. Past it the arguments are refused.
+pub const BENCH_LINES_MAX: usize = 100_000;
+/// How long `bench` tries for its first connection. Past it, it gives up with exit code 2.
+pub const BENCH_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Between two connects of one connection of `bench`, after a failed one.
+pub const BENCH_CONNECT_REST: Duration = Duration::from_millis(50);
+
 /// What one shard can come to hold in memory at the default bounds, term by term.
 pub const fn shard_bytes_max() -> usize {
     let mut sum = 0;
     sum += INFLIGHT_BYTES_MAX; // all bodies in flight, with what each costs beside its bytes
     sum += CONNECTIONS_MAX * HEAD_BYTES_MAX; // one unfinished head per client
     sum += FLIGHTS_KEEP_MAX * FLIGHT_KEEP_BYTES; // idle flights
+    sum += FLIGHTS_KEEP_LARGE_MAX * FLIGHT_KEEP_LARGE_BYTES; // those of them that are used next
     sum += OUTPUTS_MAX * MERGE_LINKS_MAX * MERGE_BATCH_BYTES_MAX; // joined requests
     sum + READ_BUFFER_BYTES
 }
 
 const _: () = {
-    assert!(BODY_BYTES_MAX + FLIGHT_BYTES <= INFLIGHT_BYTES_MAX, "one full body must be admitted");
-    assert!(TARGET_BYTES_MAX <= HEAD_BYTES_MAX, "a target is part of a head");
-    assert!(MERGE_BODY_BYTES_MAX <= MERGE_BATCH_BYTES_MAX, "one body must fit a joined request");
-    assert!(BODY_FIRST_BYTES >= READ_BUFFER_BYTES, "a first read must fit a first buffer");
-    assert!(shard_bytes_max() < 1024 * MIB, "what the README promises per shard");
+    assert!(
+        BODY_BYTES_MAX + FLIGHT_BYTES <= INFLIGHT_BYTES_MAX,
+        "one full body must be admitted"
+    );
+    assert!(
+        TARGET_BYTES_MAX <= HEAD_BYTES_MAX,
+        "a target is part of a head"
+    );
+    assert!(
+        MERGE_BODY_BYTES_MAX <= MERGE_BATCH_BYTES_MAX,
+        "one body must fit a joined request"
+    );
+    assert!(
+        BODY_FIRST_BYTES >= READ_BUFFER_BYTES,
+        "a first read must fit a first buffer"
+    );
+    assert!(
+        shard_bytes_max() < 1024 * MIB,
+        "what the README promises per shard"
+    );
 };

@@ -28,6 +28,11 @@ pub struct Plan {
     pub backends: Vec<BackendPlan>,
     /// Keys that are set, valid, and have no effect in this version: one sentence each.
     pub not_in_force: Vec<String>,
+    /// Valid wishes that it would be unsafe to ignore and that this version cannot fulfil: one
+    /// sentence each. A relay with any of these must not start.
+    pub refused: Vec<String>,
+    /// What is in force and may surprise: one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Which backend: an index into [`Plan::backends`], valid by construction.

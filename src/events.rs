@@ -1,0 +1,78 @@
+//! Changes of state, on their way from a shard to the log: a bounded queue, never waited for.
+//!
+//! A shard says what changed and goes on; one thread outside the shards makes words of it. When the
+//! queue is full the event is dropped and counted, since a log may not slow a write.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::limits;
+use crate::plan::BackendId;
+
+/// One change of state, as a shard saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The backend answers again.
+    BackendUp {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+    },
+    /// The backend no longer takes writes.
+    BackendDown {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// What was last heard of it.
+        why: String,
+    },
+    /// Accepting failed, mostly for want of descriptors; it rests and tries again.
+    AcceptFailed {
+        /// Who saw it.
+        shard: usize,
+        /// What the kernel said.
+        why: String,
+    },
+    /// A task met a bug and was ended; its connection is closed, everything else goes on.
+    TaskPanicked {
+        /// Who saw it.
+        shard: usize,
+    },
+}
+
+/// A shard's end of the queue.
+#[derive(Debug, Clone)]
+pub struct Events {
+    queue: Sender<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Events {
+    /// The queue: the end that all shards share, and the one that the log thread reads.
+    pub fn queue() -> (Self, Receiver<Event>) {
+        let (sender, receiver) = bounded(limits::EVENT_QUEUE_MAX);
+        (
+            Self {
+                queue: sender,
+                dropped: Arc::default(),
+            },
+            receiver,
+        )
+    }
+
+    /// Says what changed. Never waits.
+    pub fn tell(&self, event: Event) {
+        if self.queue.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Events that found the queue full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

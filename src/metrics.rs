@@ -1,0 +1,223 @@
+//! What each shard counts, in rows with one writer: no lock, no read-modify-write. Pure.
+//!
+//! The shard adds with a load and a store, since nobody else writes; the admin page sums the rows of
+//! all shards when it is asked. Labels are fixed tables: none ever comes from a client.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that one shard writes and everybody may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `more`. Only the shard that owns the row may.
+    pub fn add(&self, more: u64) {
+        self.0
+            .store(self.get().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Replaces the value. Only the shard that owns the row may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now, from any thread.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Which path a request asked for, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// `/write`
+    Write,
+    /// `/api/v2/write`
+    WriteV2,
+    /// `/api/v3/write_lp`
+    WriteV3,
+    /// `/api/v1/prom/write`
+    PromWrite,
+    /// `/api/v1/write`
+    RemoteWrite,
+    /// `/ping`
+    Ping,
+    /// `/health`
+    Health,
+    /// `/ready` and `/ready/NAME`
+    Ready,
+    /// `/status`
+    Status,
+    /// `/metrics`
+    Metrics,
+    /// Everything else, and what was no request at all.
+    Other,
+}
+
+/// Labels of [`Path`], by its number.
+pub const PATHS: [&str; 11] = [
+    "/write",
+    "/api/v2/write",
+    "/api/v3/write_lp",
+    "/api/v1/prom/write",
+    "/api/v1/write",
+    "/ping",
+    "/health",
+    "/ready",
+    "/status",
+    "/metrics",
+    "other",
+];
+
+/// Which method a request used, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// OPTIONS
+    Options,
+    /// Any other, and what was no request at all.
+    Other,
+}
+
+/// Labels of [`Verb`], by its number.
+pub const VERBS: [&str; 5] = ["GET", "HEAD", "POST", "OPTIONS", "other"];
+
+/// Statuses that have a row of their own; the last row of a table is for all others.
+pub const CODES: [u16; 30] = [
+    200, 202, 204, 206, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415,
+    417, 422, 429, 431, 500, 501, 502, 503, 504, 505, 507,
+];
+
+/// Why a backend gave no answer, by the number of its row.
+pub const FAILURES: [&str; 6] = [
+    "connect",
+    "timeout",
+    "closed",
+    "nonsense",
+    "down",
+    "overloaded",
+];
+
+/// The row of a status.
+pub fn code_row(status: u16) -> usize {
+    CODES
+        .iter()
+        .position(|&code| code == status)
+        .unwrap_or(CODES.len())
+}
+
+/// Upper bounds of the latency buckets, in microseconds.
+pub const BUCKETS_US: [u64; 15] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 10_000_000,
+];
+
+/// Latencies in fixed buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One count per bucket of [`BUCKETS_US`], then the rest; not cumulative.
+    pub buckets: [Counter; BUCKETS_US.len() + 1],
+    /// Sum of what was observed, in nanoseconds.
+    pub sum_ns: Counter,
+}
+
+impl Histogram {
+    /// Counts one observation.
+    pub fn observe(&self, span: Duration) {
+        let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let row = BUCKETS_US.partition_point(|&bound| bound < us);
+        self.buckets[row].add(1);
+        self.sum_ns
+            .add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// One row per status of [`CODES`], then one for all others.
+pub type Codes = [Counter; CODES.len() + 1];
+
+/// What one shard counts about its clients.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    /// Answers by path, method and status.
+    pub requests: [[Codes; VERBS.len()]; PATHS.len()],
+    /// From the first byte of a request to the answer.
+    pub request_duration: Histogram,
+    /// Bytes of request bodies, as they came.
+    pub request_bytes: Counter,
+    /// Points, by path.
+    pub points: [Counter; PATHS.len()],
+    /// Bytes of bodies held now.
+    pub inflight_bytes: Counter,
+    /// Client connections open now.
+    pub connections: Counter,
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Per backend, in the order of the plan.
+    pub backends: Vec<BackendMetrics>,
+}
+
+/// What one shard counts about one backend.
+#[derive(Debug, Default)]
+pub struct BackendMetrics {
+    /// Answers by status.
+    pub answers: Codes,
+    /// Requests without an answer, by [`FAILURES`].
+    pub failures: [Counter; FAILURES.len()],
+    /// From the send to the answer.
+    pub request_duration: Histogram,
+    /// 1 while this shard takes it for up.
+    pub up: Counter,
+    /// Links that wait for work.
+    pub links_idle: Counter,
+    /// Links open, connecting or at work.
+    pub links: Counter,
+    /// Writes that another backend accepted and this one did not: gone, without a spool.
+    pub missed: Counter,
+    /// Requests that carried several writes.
+    pub merged: Counter,
+}
+
+impl ShardMetrics {
+    /// Rows for `backends` backends, all zero.
+    pub fn new(backends: usize) -> Self {
+        Self {
+            backends: (0..backends).map(|_| BackendMetrics::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Counts one answer to a client.
+    pub fn answered(&self, path: Path, verb: Verb, status: u16) {
+        self.requests[path as usize][verb as usize][code_row(status)].add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUCKETS_US, Histogram, PATHS, Path, VERBS, Verb};
+    use std::time::Duration;
+
+    #[test]
+    fn labels_stand_at_their_numbers() {
+        assert_eq!(PATHS[Path::Other as usize], "other");
+        assert_eq!(PATHS[Path::Ready as usize], "/ready");
+        assert_eq!(VERBS[Verb::Other as usize], "other");
+    }
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(BUCKETS_US[3]));
+        histogram.observe(Duration::from_micros(BUCKETS_US[3] + 1));
+        histogram.observe(Duration::from_secs(3600));
+        assert_eq!(histogram.buckets[3].get(), 1);
+        assert_eq!(histogram.buckets[4].get(), 1);
+        assert_eq!(histogram.buckets[BUCKETS_US.len()].get(), 1);
+    }
+}
