@@ -1,0 +1,119 @@
+//! A listening socket of one shard, on an address that all shards share through `SO_REUSEPORT`.
+//!
+//! `SO_REUSEPORT` would let a second relay share the port unseen, so [`claim`] first binds without
+//! it: that fails if anybody listens there.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::Poll;
+
+use futures_lite::future::poll_fn;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::engine::driver::{Driver, READ, Slot};
+
+/// Opens one listening socket for each of `count` shards. Once per start.
+///
+/// With port 0 the kernel chooses one, the same for all. `[::]` takes IPv4 too.
+///
+/// # Errors
+/// `AddrInUse` when anybody else listens there; otherwise what the kernel says.
+pub fn claim(address: SocketAddr, count: usize, backlog: u32) -> io::Result<Vec<Socket>> {
+    let probe = open(address)?;
+    probe.bind(&address.into())?;
+    let bound = probe.local_addr()?;
+    let address = bound.as_socket().unwrap_or(address);
+    drop(probe);
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    (0..count)
+        .map(|_| {
+            let socket = open(address)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(backlog)?;
+            Ok(socket)
+        })
+        .collect()
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?; // connections in TIME_WAIT do not hold the port
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    Ok(socket)
+}
+
+/// A shard's end of a shared address.
+pub struct Listener {
+    driver: Rc<Driver>,
+    slot: Rc<Slot>,
+    index: usize,
+    socket: Socket,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.driver.release(self.index);
+    }
+}
+
+impl Listener {
+    /// Puts a socket from [`claim`] into the shard's epoll set.
+    ///
+    /// # Errors
+    /// When the epoll set does not take it.
+    pub fn new(driver: &Rc<Driver>, socket: Socket) -> io::Result<Self> {
+        let (index, slot) = driver.register(&socket, READ)?;
+        Ok(Self {
+            driver: Rc::clone(driver),
+            slot,
+            index,
+            socket,
+        })
+    }
+
+    /// The next connection from the kernel's queue, non-blocking; `None` when the queue is empty.
+    ///
+    /// # Errors
+    /// What the kernel says: mostly that descriptors have run out, when asking again at once would
+    /// be an endless loop.
+    pub fn try_accept(&self) -> io::Result<Option<OwnedFd>> {
+        loop {
+            match accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(fd) => return Ok(Some(fd)),
+                Err(Errno::AGAIN) => {
+                    self.slot.clear(READ);
+                    return Ok(None);
+                }
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Returns when a connection may be waiting, or when [`Listener::poke`] is called.
+    pub async fn readable(&self) {
+        let mut waited = false;
+        poll_fn(|cx| {
+            if waited || self.slot.has(READ) {
+                return Poll::Ready(());
+            }
+            waited = true;
+            *self.slot.reader.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Wakes the task that waits in [`Listener::readable`].
+    pub fn poke(&self) {
+        self.slot.wake_reader();
+    }
+}
