@@ -1,0 +1,302 @@
+//! One write in flight: what is sent, what each backend made of it, and who waits to hear.
+//!
+//! A flight is shared by the client's connection and by one job per backend, all on one shard, so an
+//! `Rc` counts its holders and no atomic does. The last to let go gives it back to the shard's
+//! [`Flights`], buffers and all: a warm write allocates nothing. From the first byte of its body
+//! until then it counts against the shard's budget.
+
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use futures_lite::future::poll_fn;
+
+use crate::backend::answer::Reply;
+use crate::backend::outcome::Outcome;
+use crate::limits;
+use crate::metrics::ShardMetrics;
+use crate::plan::{BackendId, Endpoints};
+
+/// Which endpoint of a backend a write goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// InfluxDB 1.x line protocol.
+    #[default]
+    Write,
+    /// InfluxDB 2.x line protocol.
+    WriteV2,
+    /// InfluxDB 3.x line protocol.
+    WriteV3,
+    /// Prometheus remote-write; the body is opaque.
+    RemoteWrite,
+}
+
+impl Kind {
+    /// The path of this kind at one backend.
+    pub fn path(self, endpoints: &Endpoints) -> &str {
+        match self {
+            Self::Write => &endpoints.write,
+            Self::WriteV2 => &endpoints.write_v2,
+            Self::WriteV3 => &endpoints.write_v3,
+            Self::RemoteWrite => &endpoints.remote_write,
+        }
+    }
+}
+
+/// What is sent to every backend, but for what is a backend's own: path, host, credentials.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// Which endpoint.
+    pub kind: Kind,
+    /// The query, without `?`.
+    pub query: Vec<u8>,
+    /// End-to-end header lines of the client but `Authorization`, each with its CRLF.
+    pub headers: Vec<u8>,
+    /// The client's `Authorization`; empty where it sent none.
+    pub authorization: Vec<u8>,
+    /// The body as the backends get it.
+    pub body: Vec<u8>,
+    /// The body before it was inflated or stamped; empty again by the time it is sent.
+    pub spare: Vec<u8>,
+    /// Whole lines that end in no open quote: may be joined with others by a newline.
+    pub joinable: bool,
+}
+
+impl Request {
+    fn clear(&mut self, keep_bytes: usize) {
+        self.kind = Kind::default();
+        self.joinable = false;
+        for buffer in [
+            &mut self.query,
+            &mut self.headers,
+            &mut self.authorization,
+            &mut self.body,
+            &mut self.spare,
+        ] {
+            buffer.clear();
+            if buffer.capacity() > keep_bytes {
+                *buffer = Vec::new();
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.capacity()
+            + self.spare.capacity()
+            + self.headers.capacity()
+            + self.query.capacity()
+    }
+}
+
+/// What the backends said so far, in the order they spoke. `replies[i]` belongs to `heard[i]`.
+#[derive(Debug, Default)]
+struct Said {
+    heard: Vec<(BackendId, Outcome)>,
+    replies: Vec<Reply>,
+}
+
+/// One write in flight. Held through a [`Ticket`].
+pub struct Flight {
+    home: Weak<Flights>,
+    request: RefCell<Request>,
+    said: RefCell<Said>,
+    waiter: RefCell<Option<Waker>>,
+    ruled: Cell<bool>,
+    charged: Cell<usize>,
+}
+
+impl Flight {
+    fn new(home: Weak<Flights>) -> Self {
+        Self {
+            home,
+            request: RefCell::default(),
+            said: RefCell::default(),
+            waiter: RefCell::default(),
+            ruled: Cell::new(false),
+            charged: Cell::new(0),
+        }
+    }
+
+    /// What is sent.
+    pub fn request(&self) -> Ref<'_, Request> {
+        self.request.borrow()
+    }
+
+    /// What is sent, while it is being put together.
+    pub fn request_mut(&self) -> RefMut<'_, Request> {
+        self.request.borrow_mut()
+    }
+
+    /// One backend has spoken. What it said is kept only while the client waits to hear.
+    pub fn hear(&self, from: BackendId, outcome: Outcome, reply: Option<&Reply>) {
+        let said = &mut *self.said.borrow_mut();
+        let place = said.heard.len();
+        said.heard.push((from, outcome));
+        if self.ruled.get() {
+            return;
+        }
+        if said.replies.len() <= place {
+            said.replies.push(Reply::default());
+        }
+        if let (Some(kept), Some(reply)) = (said.replies.get_mut(place), reply) {
+            kept.status = reply.status;
+            kept.headers.extend_from_slice(&reply.headers);
+            kept.body.extend_from_slice(&reply.body);
+        }
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+
+    /// The outcome at `place` in the order of speaking, as soon as there is one.
+    pub async fn heard(&self, place: usize) -> (BackendId, Outcome) {
+        poll_fn(|cx| match self.said.borrow().heard.get(place) {
+            Some(&heard) => Poll::Ready(heard),
+            None => {
+                *self.waiter.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// The answer that backend `from` gave, for the client. Call before [`Flight::ruled`].
+    pub fn with_reply<R>(&self, from: BackendId, read: impl FnOnce(&Reply) -> R) -> Option<R> {
+        let said = self.said.borrow();
+        let place = said.heard.iter().position(|heard| heard.0 == from)?;
+        said.replies.get(place).map(read)
+    }
+
+    /// What backend `from` did, if it has spoken.
+    pub fn outcome_of(&self, from: BackendId) -> Option<Outcome> {
+        self.said
+            .borrow()
+            .heard
+            .iter()
+            .find(|heard| heard.0 == from)
+            .map(|heard| heard.1)
+    }
+
+    /// The client has heard: what comes later is only counted.
+    pub fn ruled(&self) {
+        self.ruled.set(true);
+        self.waiter.take();
+    }
+
+    /// Counts what the flight holds now against the shard's budget; whether it is within it.
+    pub fn charge(&self) -> bool {
+        let bytes = limits::FLIGHT_BYTES + self.request.borrow().bytes();
+        let Some(home) = self.home.upgrade() else {
+            return true;
+        };
+        home.recharge(self.charged.replace(bytes), bytes)
+    }
+
+    /// What it counts in the budget.
+    pub fn charged(&self) -> usize {
+        self.charged.get()
+    }
+
+    /// Makes ready for the next write; who missed this one is told to `missed`.
+    fn recycle(&self, home: &Flights) {
+        home.recharge(self.charged.replace(0), 0);
+        self.request.borrow_mut().clear(home.keep_bytes());
+        let said = &mut *self.said.borrow_mut();
+        if said.heard.iter().any(|heard| heard.1 == Outcome::Accepted) {
+            for (backend, outcome) in &said.heard {
+                if *outcome != Outcome::Accepted {
+                    home.metrics.backends[backend.0].missed.add(1);
+                }
+            }
+        }
+        said.heard.clear();
+        said.replies.iter_mut().for_each(Reply::clear);
+        self.ruled.set(false);
+        self.waiter.take();
+    }
+}
+
+/// A hold on a flight.
+pub struct Ticket(Rc<Flight>);
+
+impl Clone for Ticket {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl Deref for Ticket {
+    type Target = Flight;
+
+    fn deref(&self) -> &Flight {
+        &self.0
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.0) == 1
+            && let Some(home) = self.0.home.upgrade()
+        {
+            self.0.recycle(&home);
+            home.under_way.set(home.under_way.get() - 1);
+            let free = &mut *home.free.borrow_mut();
+            if free.len() < limits::FLIGHTS_KEEP_MAX {
+                free.push_back(Rc::clone(&self.0));
+            }
+        }
+    }
+}
+
+/// The flights of one shard, and the memory they may hold.
+pub struct Flights {
+    free: RefCell<VecDeque<Rc<Flight>>>,
+    under_way: Cell<usize>,
+    bytes: Cell<usize>,
+    bytes_max: usize,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Flights {
+    /// None yet; together they may hold `bytes_max`.
+    pub fn new(bytes_max: usize, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        Rc::new(Self {
+            free: RefCell::default(),
+            under_way: Cell::new(0),
+            bytes: Cell::new(0),
+            bytes_max,
+            metrics,
+        })
+    }
+
+    /// An empty flight: the one used last, or a new one.
+    pub fn begin(self: &Rc<Self>) -> Ticket {
+        self.under_way.set(self.under_way.get() + 1);
+        let used = self.free.borrow_mut().pop_back();
+        Ticket(used.unwrap_or_else(|| Rc::new(Flight::new(Rc::downgrade(self)))))
+    }
+
+    /// Flights that somebody holds.
+    pub fn under_way(&self) -> usize {
+        self.under_way.get()
+    }
+
+    /// What the next idle flight may keep: the one used last is used next, and may stay large.
+    fn keep_bytes(&self) -> usize {
+        if self.free.borrow().len() < limits::FLIGHTS_KEEP_LARGE_MAX {
+            limits::FLIGHT_KEEP_LARGE_BYTES
+        } else {
+            limits::FLIGHT_KEEP_BYTES
+        }
+    }
+
+    fn recharge(&self, before: usize, after: usize) -> bool {
+        let bytes = self.bytes.get() - before + after;
+        self.bytes.set(bytes);
+        self.metrics.inflight_bytes.set(bytes as u64);
+        bytes <= self.bytes_max
+    }
+}

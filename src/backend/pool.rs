@@ -1,0 +1,321 @@
+//! One backend's links on one shard: which write goes out on which, what waits, what is turned away.
+//!
+//! The link used last is used next: it is warm, and the others may be let go. A write that finds no
+//! idle link opens one, up to a bound, and then waits. What waits, and what a slow backend has been
+//! sent, counts against this backend's share of the shard's memory; past it a write fails here at
+//! once, so a backend that hangs never takes the memory of one that does not.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::backend::exchange::Link;
+use crate::backend::flight::Ticket;
+use crate::backend::health::{Change, Health};
+use crate::backend::lane::{Job, Lane};
+use crate::backend::merge::Joiner;
+use crate::backend::outcome::{Failure, Outcome};
+use crate::engine::driver::Driver;
+use crate::events::{Event, Events};
+use crate::metrics::{self, BackendMetrics, ShardMetrics};
+use crate::plan::{BackendId, BackendPlan, TuningPlan};
+
+/// What all shards share of one backend; nothing on the request path writes it.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Where it is, by DNS or by its literal address; empty while the name has no address.
+    pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// A shard could not connect: the name is looked up again soon.
+    pub addresses_doubted: AtomicBool,
+    /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
+    pub version: ArcSwapOption<String>,
+    /// What was last wrong with it.
+    pub last_error: ArcSwapOption<String>,
+}
+
+/// What a backend needs of its shard.
+pub struct Surroundings {
+    /// The shard's number.
+    pub shard: usize,
+    /// The shard's sockets and clock.
+    pub driver: Rc<Driver>,
+    /// The shard's counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// The way to the log.
+    pub events: Events,
+    /// Knobs.
+    pub tuning: TuningPlan,
+    /// Bytes that may wait for this backend; one write is always taken.
+    pub held_bytes_max: usize,
+}
+
+/// One backend as one shard sees it.
+pub struct Backend {
+    /// Which one.
+    pub id: BackendId,
+    /// What was configured.
+    pub plan: BackendPlan,
+    /// What all shards know of it.
+    pub shared: Arc<Shared>,
+    pub(super) around: Surroundings,
+    pub(super) joiner: Joiner,
+    idle: RefCell<Vec<Rc<Link>>>,
+    links: Cell<usize>,
+    queue: RefCell<VecDeque<Job>>,
+    held: Cell<usize>,
+    health: RefCell<Health>,
+}
+
+impl Backend {
+    /// A backend without links. Starts nothing.
+    pub fn new(
+        id: BackendId,
+        plan: BackendPlan,
+        shared: Arc<Shared>,
+        around: Surroundings,
+    ) -> Rc<Self> {
+        let backend = Rc::new(Self {
+            id,
+            plan,
+            shared,
+            around,
+            joiner: Joiner::default(),
+            idle: RefCell::default(),
+            links: Cell::new(0),
+            queue: RefCell::default(),
+            held: Cell::new(0),
+            health: RefCell::default(),
+        });
+        backend.metrics().up.set(1);
+        backend
+    }
+
+    /// Takes one write; the flight hears what became of it, perhaps before this returns.
+    pub fn submit(self: &Rc<Self>, lane: &Rc<Lane>, ticket: Ticket) {
+        let job = Job::new(self, lane, ticket, self.around.driver.now());
+        let turned_away = self.turns_away(job.bytes);
+        self.held.set(self.held.get() + job.bytes);
+        if let Some(failure) = turned_away {
+            let mut job = job;
+            return job.tell(Outcome::Failed(failure), None);
+        }
+        if lane.busy.replace(true) {
+            return lane.waiting.borrow_mut().push_back(job);
+        }
+        self.start(job);
+    }
+
+    fn turns_away(&self, bytes: usize) -> Option<Failure> {
+        if !self.health.borrow().is_up() {
+            return Some(Failure::Down);
+        }
+        let held = self.held.get();
+        (held > 0 && held + bytes > self.around.held_bytes_max).then_some(Failure::Overloaded)
+    }
+
+    /// Starts a job whose lane is its own; one that is too late, and those behind it that are, fail.
+    pub(super) fn start(self: &Rc<Self>, job: Job) {
+        let mut next = Some(job);
+        while let Some(mut job) = next {
+            let Some(failure) = self.is_too_late(&job) else {
+                return self.send(job);
+            };
+            job.tell(Outcome::Failed(failure), None);
+            next = job.lane.next();
+        }
+    }
+
+    fn is_too_late(&self, job: &Job) -> Option<Failure> {
+        if job.due <= self.around.driver.now() {
+            return Some(Failure::TimedOut);
+        }
+        (!self.is_up()).then_some(Failure::Down)
+    }
+
+    fn send(self: &Rc<Self>, job: Job) {
+        if self.plan.merge && !job.alone && self.joins(&job) {
+            return self.joiner.push(job);
+        }
+        match self.idle_or_new() {
+            Some(Place::Idle(link)) => link.begin(job),
+            Some(Place::New) => Link::open(self, vec![job]),
+            None => self.queue.borrow_mut().push_back(job),
+        }
+    }
+
+    fn joins(&self, job: &Job) -> bool {
+        let request = job.ticket.request();
+        request.joinable && request.body.len() <= self.around.tuning.merge_body_bytes_max
+    }
+
+    pub(super) fn idle_or_new(&self) -> Option<Place> {
+        let link = self.idle.borrow_mut().pop();
+        if let Some(link) = link {
+            self.metrics()
+                .links_idle
+                .set(self.idle.borrow().len() as u64);
+            return Some(Place::Idle(link));
+        }
+        (self.links.get() < self.plan.links_max).then_some(Place::New)
+    }
+
+    /// The lane's write has been settled: the next one starts, or the lane rests.
+    pub(super) fn next_in(self: &Rc<Self>, lane: &Rc<Lane>) {
+        if let Some(job) = lane.next() {
+            self.start(job);
+        }
+    }
+
+    /// Gives idle links what waits for one.
+    pub(super) fn pump(self: &Rc<Self>) {
+        loop {
+            if self.queue.borrow().is_empty() {
+                return;
+            }
+            let Some(place) = self.idle_or_new() else {
+                return;
+            };
+            let Some(job) = self.queue.borrow_mut().pop_front() else {
+                return;
+            };
+            match place {
+                Place::Idle(link) => link.begin(job),
+                Place::New => Link::open(self, vec![job]),
+            }
+        }
+    }
+
+    /// Settles what has waited too long for a link. Once per tick.
+    pub fn tick(self: &Rc<Self>) {
+        let now = self.around.driver.now();
+        loop {
+            let late = self.queue.borrow_mut().pop_front_if(|job| job.due <= now);
+            let Some(job) = late.or_else(|| self.joiner.take_late(now)) else {
+                break;
+            };
+            job.settle(Outcome::Failed(Failure::TimedOut), None);
+        }
+        self.joiner.wake();
+    }
+
+    pub(super) fn link_opened(&self) {
+        self.links.set(self.links.get() + 1);
+        self.metrics().links.set(self.links.get() as u64);
+    }
+
+    pub(super) fn link_rests(&self, link: &Rc<Link>) {
+        self.idle.borrow_mut().push(Rc::clone(link));
+        self.metrics()
+            .links_idle
+            .set(self.idle.borrow().len() as u64);
+    }
+
+    pub(super) fn link_gone(self: &Rc<Self>, link: &Rc<Link>) {
+        self.links.set(self.links.get() - 1);
+        self.idle
+            .borrow_mut()
+            .retain(|idle| !Rc::ptr_eq(idle, link));
+        self.metrics().links.set(self.links.get() as u64);
+        self.metrics()
+            .links_idle
+            .set(self.idle.borrow().len() as u64);
+        self.pump();
+    }
+
+    pub(super) fn release(&self, bytes: usize) {
+        self.held.set(self.held.get() - bytes);
+    }
+
+    pub(super) fn metrics(&self) -> &BackendMetrics {
+        &self.around.metrics.backends[self.id.0]
+    }
+
+    pub(super) fn count(&self, outcome: Outcome) {
+        let status = match outcome {
+            Outcome::Accepted => 204,
+            Outcome::Refused(status) | Outcome::Failed(Failure::Status(status)) => status,
+            Outcome::Failed(failure) => {
+                if let Some(row) = failure.row() {
+                    self.metrics().failures[row].add(1);
+                }
+                return;
+            }
+        };
+        self.metrics().answers[metrics::code_row(status)].add(1);
+    }
+
+    /// Whether writes are sent to it.
+    pub fn is_up(&self) -> bool {
+        self.health.borrow().is_up()
+    }
+
+    /// How often it has answered; see [`Health::answers`].
+    pub fn answers(&self) -> u64 {
+        self.health.borrow().answers()
+    }
+
+    pub(super) fn answered(&self) {
+        let change = self.health.borrow_mut().answered();
+        self.changed(change, "");
+    }
+
+    pub(super) fn failed(self: &Rc<Self>, failure: Failure, why: &str) {
+        if failure == Failure::Connect {
+            self.shared.addresses_doubted.store(true, Ordering::Relaxed);
+        }
+        let change = self.health.borrow_mut().failed(failure);
+        self.changed(change, why);
+        self.turn_out(change);
+    }
+
+    pub(super) fn probe_failed(self: &Rc<Self>, before: u64, why: &str) {
+        let change = self.health.borrow_mut().probe_failed(before);
+        self.changed(change, why);
+        self.turn_out(change);
+    }
+
+    /// What waits for a backend that has just gone down would wait in vain.
+    fn turn_out(self: &Rc<Self>, change: Change) {
+        if change != Change::Down {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut *self.queue.borrow_mut());
+        waiting.extend(self.joiner.take_all());
+        for job in waiting {
+            job.settle(Outcome::Failed(Failure::Down), None);
+        }
+    }
+
+    fn changed(&self, change: Change, why: &str) {
+        let (shard, backend) = (self.around.shard, self.id);
+        match change {
+            Change::None => {}
+            Change::Up => {
+                self.metrics().up.set(1);
+                self.around.events.tell(Event::BackendUp { shard, backend });
+            }
+            Change::Down => {
+                self.metrics().up.set(0);
+                self.shared.last_error.store(Some(Arc::new(why.to_owned())));
+                self.around.events.tell(Event::BackendDown {
+                    shard,
+                    backend,
+                    why: why.to_owned(),
+                });
+            }
+        }
+    }
+}
+
+/// Where a write can go out.
+pub(super) enum Place {
+    /// On a link that waits for work.
+    Idle(Rc<Link>),
+    /// On one that may be opened.
+    New,
+}

@@ -1,0 +1,138 @@
+//! Asking a backend whether it is there: now and then while writes do not show it, and with back-off
+//! while it is down.
+//!
+//! Each shard asks for itself: what it learns is its own, and needs no lock.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::poll_fn;
+
+use crate::backend::answer::{AnswerReader, Fed, Reply};
+use crate::backend::backoff::Backoff;
+use crate::backend::exchange::connect;
+use crate::backend::pool::Backend;
+use crate::backend::request::push_probe;
+use crate::engine::timer;
+use crate::limits;
+
+/// What a probe heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The status.
+    pub status: u16,
+    /// From the connect to the answer.
+    pub took: Duration,
+}
+
+/// Asks for the backend's ping endpoint, on a connection of its own.
+///
+/// # Errors
+/// What went wrong, in words.
+pub async fn ask(backend: &Backend, wait: Duration) -> Result<Heard, String> {
+    let driver = &backend.around.driver;
+    let begun = driver.now();
+    let due = begun.after(wait);
+    let stream = connect(backend, due)
+        .await
+        .map_err(|error| format!("cannot connect: {error}"))?;
+    stream.set_deadline(due);
+    let mut request = Vec::new();
+    push_probe(&mut request, &backend.plan);
+    stream
+        .send_all(&request)
+        .await
+        .map_err(|error| format!("cannot send: {error}"))?;
+    let (mut reader, mut reply) = (AnswerReader::default(), Reply::default());
+    loop {
+        let read = poll_fn(|cx| {
+            stream.poll_read_with(cx, |bytes| {
+                if bytes.is_empty() {
+                    (reader.end(), true)
+                } else {
+                    (reader.feed(bytes, &mut reply), false)
+                }
+            })
+        })
+        .await;
+        match read {
+            Err(error) => return Err(format!("no answer: {error}")),
+            Ok((Fed::Whole { .. }, _)) => break,
+            Ok((Fed::More, false)) => {}
+            Ok((_, true)) => return Err("closed the connection without an answer".to_owned()),
+            Ok((Fed::Nonsense, false)) => {
+                return Err("answered with something that is not HTTP".to_owned());
+            }
+        }
+    }
+    if let Some(version) = version_of(&reply.headers) {
+        let known = backend.shared.version.load();
+        if known.as_deref().map(String::as_str) != Some(version) {
+            backend
+                .shared
+                .version
+                .store(Some(Arc::new(version.to_owned())));
+        }
+    }
+    Ok(Heard {
+        status: reply.status,
+        took: driver.now().since(begun),
+    })
+}
+
+/// Keeps the backend's health up to date, for ever. One task per shard and backend.
+pub async fn run(backend: Rc<Backend>, seed: u64) {
+    let tuning = backend.around.tuning;
+    let mut backoff = Backoff::new(limits::PROBE_BACKOFF_MIN, limits::PROBE_BACKOFF_MAX, seed);
+    let mut seen = 0;
+    let mut first = true;
+    loop {
+        let before = backend.answers();
+        if first || !backend.is_up() || before == seen {
+            match ask(&backend, tuning.probe_timeout).await {
+                Ok(heard) if heard.status < 500 => backend.answered(),
+                Ok(_) => {} // it is there, but not well: its answers to writes decide
+                Err(why) => backend.probe_failed(before, &why),
+            }
+        }
+        first = false;
+        seen = backend.answers();
+        if backend.is_up() {
+            backoff.reset();
+            timer::sleep(tuning.probe_interval).await;
+        } else {
+            timer::sleep(backoff.wait()).await;
+        }
+    }
+}
+
+/// The value of `X-Influxdb-Version` in header lines, if it is one that may be shown.
+fn version_of(headers: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(headers).ok()?;
+    let value = text.split("\r\n").find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("x-influxdb-version")
+            .then(|| value.trim())
+    })?;
+    let plain = value.bytes().all(|byte| byte.is_ascii_graphic());
+    (plain && !value.is_empty() && value.len() <= limits::VERSION_BYTES_MAX).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_of;
+
+    #[test]
+    fn a_version_is_taken_only_if_it_can_be_shown() {
+        assert_eq!(
+            version_of(b"Content-Type: a\r\nx-influxdb-VERSION: 1.6.7~rc0\r\n"),
+            Some("1.6.7~rc0")
+        );
+        assert_eq!(version_of(b"X-Influxdb-Version: \r\n"), None);
+        assert_eq!(version_of(b"X-Influxdb-Version: a b\r\n"), None);
+        assert_eq!(version_of(b"X-Other: 1\r\n"), None);
+        let long = format!("X-Influxdb-Version: {}\r\n", "9".repeat(500));
+        assert_eq!(version_of(long.as_bytes()), None);
+    }
+}

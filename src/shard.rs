@@ -1,0 +1,89 @@
+//! What one pinned executor owns. State only: it starts no task, and nobody else writes it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::backend::flight::Flights;
+use crate::backend::pool::{Backend, Shared, Surroundings};
+use crate::engine::driver::Driver;
+use crate::events::Events;
+use crate::metrics::ShardMetrics;
+use crate::payload::gzip::Inflater;
+use crate::plan::{BackendId, Plan};
+
+/// What all shards and the admin page see: configuration, counters, what is known of the backends.
+pub struct World {
+    /// What to run.
+    pub plan: Plan,
+    /// One row of counters per shard.
+    pub metrics: Vec<Arc<ShardMetrics>>,
+    /// One per backend, in the order of the plan.
+    pub backends: Vec<Arc<Shared>>,
+    /// Whether a drain has begun.
+    pub stopping: std::sync::atomic::AtomicBool,
+}
+
+/// One shard.
+pub struct Shard {
+    /// Its number: its place in the plan's `cpus`.
+    pub number: usize,
+    /// What it shares with the others.
+    pub world: Arc<World>,
+    /// Its sockets and its clock.
+    pub driver: Rc<Driver>,
+    /// Its writes in flight, and the memory they hold.
+    pub flights: Rc<Flights>,
+    /// The backends, in the order of the plan.
+    pub backends: Vec<Rc<Backend>>,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// Its way to the log.
+    pub events: Events,
+    /// One inflater for all gzip bodies: a body is inflated in one go.
+    pub inflater: RefCell<Inflater>,
+    /// One buffer to put answers together in; each is sent before the next is begun.
+    pub answer: RefCell<Vec<u8>>,
+    /// Client connections open.
+    pub connections: Cell<usize>,
+    /// A drain has begun: answers close their connections.
+    pub draining: Cell<bool>,
+}
+
+impl Shard {
+    /// The shard's state, with all backends taken for up and no link open.
+    pub fn new(number: usize, world: &Arc<World>, driver: Rc<Driver>, events: Events) -> Rc<Self> {
+        let plan = &world.plan;
+        let metrics = Arc::clone(&world.metrics[number]);
+        let share = plan.limits.inflight_bytes_max / (plan.backends.len() + 1);
+        let backends = plan.backends.iter().enumerate().map(|(index, backend)| {
+            let around = Surroundings {
+                shard: number,
+                driver: Rc::clone(&driver),
+                metrics: Arc::clone(&metrics),
+                events: events.clone(),
+                tuning: plan.tuning,
+                held_bytes_max: share,
+            };
+            Backend::new(
+                BackendId(index),
+                backend.clone(),
+                Arc::clone(&world.backends[index]),
+                around,
+            )
+        });
+        Rc::new(Self {
+            number,
+            backends: backends.collect(),
+            world: Arc::clone(world),
+            flights: Flights::new(plan.limits.inflight_bytes_max, Arc::clone(&metrics)),
+            driver,
+            metrics,
+            events,
+            inflater: RefCell::default(),
+            answer: RefCell::default(),
+            connections: Cell::new(0),
+            draining: Cell::new(false),
+        })
+    }
+}
