@@ -1,0 +1,303 @@
+//! `/metrics`: the rows of all shards, summed, as Prometheus text.
+
+use std::fmt::Write;
+
+use crate::events::Events;
+use crate::metrics::{
+    BUCKETS_US, BackendMetrics, CODES, Counter, FAILURES, Histogram, PATHS, ShardMetrics, VERBS,
+};
+use crate::shard::World;
+
+/// The page. Once per scrape.
+pub fn page(world: &World, events: &Events) -> String {
+    let mut page = Page {
+        text: String::with_capacity(16 * 1024),
+    };
+    let shards: Vec<&ShardMetrics> = world.metrics.iter().map(AsRef::as_ref).collect();
+    page.clients(&shards);
+    page.backends(world);
+    page.head(
+        "relay_events_dropped_total",
+        "counter",
+        "Changes of state that found the log's queue full.",
+    );
+    page.row("relay_events_dropped_total", "", events.dropped());
+    page.head("relay_shards", "gauge", "Shards, one per CPU.");
+    page.row("relay_shards", "", shards.len() as u64);
+    page.head("relay_build_info", "gauge", "What is running.");
+    page.row(
+        "relay_build_info",
+        concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
+        1,
+    );
+    page.text
+}
+
+struct Page {
+    text: String,
+}
+
+fn sum<'a>(shards: &[&'a ShardMetrics], of: impl Fn(&'a ShardMetrics) -> &'a Counter) -> u64 {
+    shards.iter().map(|&shard| of(shard).get()).sum()
+}
+
+fn code(row: usize) -> String {
+    CODES
+        .get(row)
+        .map_or_else(|| "other".to_owned(), u16::to_string)
+}
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _infallible = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn row(&mut self, name: &str, labels: &str, value: u64) {
+        let _infallible = match labels {
+            "" => writeln!(self.text, "{name} {value}"),
+            _ => writeln!(self.text, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn clients(&mut self, shards: &[&ShardMetrics]) {
+        let name = "relay_http_requests_total";
+        self.head(
+            name,
+            "counter",
+            "Requests answered, by path, method and status.",
+        );
+        for (p, path) in PATHS.iter().enumerate() {
+            for (v, verb) in VERBS.iter().enumerate() {
+                for c in 0..=CODES.len() {
+                    let count = sum(shards, |shard| &shard.requests[p][v][c]);
+                    if count > 0 {
+                        let labels =
+                            format!("path=\"{path}\",method=\"{verb}\",code=\"{}\"", code(c));
+                        self.row(name, &labels, count);
+                    }
+                }
+            }
+        }
+        let name = "relay_http_request_duration_seconds";
+        self.head(
+            name,
+            "histogram",
+            "From the first byte of a request to its answer.",
+        );
+        let histograms: Vec<&Histogram> =
+            shards.iter().map(|shard| &shard.request_duration).collect();
+        self.histogram(name, "", &histograms);
+        let name = "relay_http_request_bytes_total";
+        self.head(name, "counter", "Bytes of write bodies, as they came.");
+        self.row(name, "", sum(shards, |shard| &shard.request_bytes));
+        let name = "relay_points_total";
+        self.head(name, "counter", "Points in line-protocol writes, by path.");
+        for (p, path) in PATHS.iter().enumerate().take(3) {
+            self.row(
+                name,
+                &format!("path=\"{path}\""),
+                sum(shards, |shard| &shard.points[p]),
+            );
+        }
+        self.head(
+            "relay_inflight_bytes",
+            "gauge",
+            "Bytes that writes in flight hold.",
+        );
+        self.row(
+            "relay_inflight_bytes",
+            "",
+            sum(shards, |shard| &shard.inflight_bytes),
+        );
+        self.head(
+            "relay_http_connections",
+            "gauge",
+            "Client connections open.",
+        );
+        self.row(
+            "relay_http_connections",
+            "",
+            sum(shards, |shard| &shard.connections),
+        );
+        self.head(
+            "relay_http_connections_total",
+            "counter",
+            "Client connections accepted.",
+        );
+        self.row(
+            "relay_http_connections_total",
+            "",
+            sum(shards, |shard| &shard.accepted),
+        );
+    }
+
+    fn backends(&mut self, world: &World) {
+        let labels: Vec<String> = world
+            .plan
+            .backends
+            .iter()
+            .map(|plan| format!("backend=\"{}\"", escape(&plan.label)))
+            .collect();
+        let rows = |b: usize| world.metrics.iter().map(move |shard| &shard.backends[b]);
+        let name = "relay_backend_requests_total";
+        self.head(
+            name,
+            "counter",
+            "Writes that a backend answered, by status, or failed, by reason.",
+        );
+        for (b, label) in labels.iter().enumerate() {
+            for c in 0..=CODES.len() {
+                self.nonzero(
+                    name,
+                    label,
+                    &code(c),
+                    rows(b).map(|row| row.answers[c].get()).sum(),
+                );
+            }
+            for (f, failure) in FAILURES.iter().enumerate() {
+                self.nonzero(
+                    name,
+                    label,
+                    failure,
+                    rows(b).map(|row| row.failures[f].get()).sum(),
+                );
+            }
+        }
+        self.backend_state(world, &labels);
+    }
+
+    fn backend_state(&mut self, world: &World, labels: &[String]) {
+        let rows = |b: usize| world.metrics.iter().map(move |shard| &shard.backends[b]);
+        let name = "relay_backend_request_duration_seconds";
+        self.head(
+            name,
+            "histogram",
+            "From the send of a write to the backend's answer.",
+        );
+        for (b, label) in labels.iter().enumerate() {
+            let histograms: Vec<&Histogram> = rows(b).map(|row| &row.request_duration).collect();
+            self.histogram(name, label, &histograms);
+        }
+        self.head(
+            "relay_backend_up",
+            "gauge",
+            "1 while every shard takes the backend for up.",
+        );
+        for (b, label) in labels.iter().enumerate() {
+            self.row(
+                "relay_backend_up",
+                label,
+                rows(b).map(|row| row.up.get()).min().unwrap_or(0),
+            );
+        }
+        let name = "relay_backend_connections";
+        self.head(
+            name,
+            "gauge",
+            "Connections to the backend, idle or at work.",
+        );
+        for (b, label) in labels.iter().enumerate() {
+            let idle: u64 = rows(b).map(|row| row.links_idle.get()).sum();
+            let all: u64 = rows(b).map(|row| row.links.get()).sum();
+            self.row(name, &format!("{label},state=\"idle\""), idle);
+            self.row(
+                name,
+                &format!("{label},state=\"active\""),
+                all.saturating_sub(idle),
+            );
+        }
+        self.per_backend("relay_backend_missed_total", labels, world, MISSED, |row| {
+            &row.missed
+        });
+        self.per_backend("relay_backend_merged_total", labels, world, MERGED, |row| {
+            &row.merged
+        });
+    }
+
+    fn per_backend(
+        &mut self,
+        name: &str,
+        labels: &[String],
+        world: &World,
+        help: &str,
+        of: impl Fn(&BackendMetrics) -> &Counter,
+    ) {
+        self.head(name, "counter", help);
+        for (b, label) in labels.iter().enumerate() {
+            self.row(
+                name,
+                label,
+                world
+                    .metrics
+                    .iter()
+                    .map(|shard| of(&shard.backends[b]).get())
+                    .sum(),
+            );
+        }
+    }
+
+    fn nonzero(&mut self, name: &str, label: &str, code: &str, count: u64) {
+        if count > 0 {
+            self.row(name, &format!("{label},code=\"{code}\""), count);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, labels: &str, shards: &[&Histogram]) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut count = 0;
+        for b in 0..=BUCKETS_US.len() {
+            count += shards
+                .iter()
+                .map(|shard| shard.buckets[b].get())
+                .sum::<u64>();
+            let bound = BUCKETS_US
+                .get(b)
+                .map_or_else(|| "+Inf".to_owned(), |&us| seconds(us * 1000));
+            self.row(
+                &format!("{name}_bucket"),
+                &format!("{labels}{comma}le=\"{bound}\""),
+                count,
+            );
+        }
+        let sum_ns = shards.iter().map(|shard| shard.sum_ns.get()).sum();
+        let braces = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{labels}}}")
+        };
+        let _infallible = writeln!(self.text, "{name}_sum{braces} {}", seconds(sum_ns));
+        self.row(&format!("{name}_count"), labels, count);
+    }
+}
+
+const MISSED: &str =
+    "Writes that another backend accepted and this one did not: gone, without a spool.";
+const MERGED: &str = "Requests that carried several writes.";
+
+/// Nanoseconds as seconds, exactly, without trailing zeros.
+fn seconds(ns: u64) -> String {
+    let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A label's value, as Prometheus' text format wants it.
+fn escape(label: &str) -> String {
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escape, seconds};
+
+    #[test]
+    fn seconds_are_exact_and_labels_are_escaped() {
+        assert_eq!(seconds(100_000), "0.0001");
+        assert_eq!(seconds(2_500_000_000), "2.5");
+        assert_eq!(seconds(10_000_000_000), "10");
+        assert_eq!(seconds(0), "0");
+        assert_eq!(escape("a\"b\\c\n"), "a\\\"b\\\\c\\n");
+    }
+}

@@ -1,0 +1,95 @@
+//! Accepts connections for one shard, until a drain has taken what the kernel had queued.
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_lite::FutureExt;
+use futures_lite::future::yield_now;
+
+use crate::engine::listener::Listener;
+use crate::engine::stream::Stream;
+use crate::engine::timer;
+use crate::events::Event;
+use crate::front::connection;
+use crate::front::wish::Door;
+use crate::limits;
+use crate::shard::Shard;
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+    X-Influxdb-Error: too many connections\r\nRetry-After: 1\r\nContent-Length: 33\r\n\
+    Connection: close\r\n\r\n{\"error\":\"too many connections\"}\n";
+
+/// Accepts until the shard drains and the queue is empty; then the socket closes.
+pub async fn run(shard: Rc<Shard>, door: Rc<Door>, listener: Rc<Listener>) {
+    let mut failing = false;
+    let mut in_a_row = 0;
+    loop {
+        match listener.try_accept() {
+            Ok(Some(fd)) => {
+                failing = false;
+                if let Ok(stream) = Stream::accepted(&shard.driver, fd) {
+                    welcome(&shard, &door, stream);
+                }
+                in_a_row += 1;
+                if in_a_row == limits::ACCEPTS_IN_A_ROW_MAX {
+                    in_a_row = 0;
+                    yield_now().await;
+                }
+            }
+            Ok(None) if shard.draining.get() => return,
+            Ok(None) => {
+                in_a_row = 0;
+                listener.readable().await;
+            }
+            Err(error) => {
+                if !failing {
+                    shard.events.tell(Event::AcceptFailed {
+                        shard: shard.number,
+                        why: error.to_string(),
+                    });
+                }
+                failing = true;
+                timer::sleep(limits::ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+fn welcome(shard: &Rc<Shard>, door: &Rc<Door>, stream: Stream) {
+    shard.metrics.accepted.add(1);
+    if shard.connections.get() >= shard.world.plan.limits.connections_max {
+        let _if_it_fits = stream.try_send(FULL);
+        stream.finish();
+        return;
+    }
+    count(shard, 1);
+    let (shard, door) = (Rc::clone(shard), Rc::clone(door));
+    glommio::spawn_local(async move {
+        let serving = connection::serve(&shard, &door, stream);
+        if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+            shard.events.tell(Event::TaskPanicked {
+                shard: shard.number,
+            });
+        }
+        count(&shard, -1);
+    })
+    .detach();
+}
+
+fn count(shard: &Shard, by: isize) {
+    let connections = shard.connections.get().saturating_add_signed(by);
+    shard.connections.set(connections);
+    shard.metrics.connections.set(connections as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FULL;
+
+    #[test]
+    fn the_canned_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())));
+    }
+}

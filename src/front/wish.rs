@@ -1,0 +1,127 @@
+//! What a request wants, as far as its head tells.
+
+use crate::admin::Asked;
+use crate::clock::Moment;
+use crate::front::body::BodyReader;
+use crate::front::route::{Route, route, verb};
+use crate::http::header::HeaderSpace;
+use crate::http::request::{Framing, Method, Parsed, Refusal, RequestHead};
+use crate::http::response::Closing;
+use crate::http::target;
+use crate::metrics::{Path, Verb};
+use crate::plan::{BackendId, ListenerPlan};
+use crate::shard::Shard;
+use crate::write::{self, Admitted};
+
+/// One listening address, as its connections see it.
+pub struct Door {
+    /// What was configured.
+    pub plan: ListenerPlan,
+    /// Whether it is the admin address.
+    pub admin: bool,
+}
+
+/// What a request wants.
+pub enum Wish {
+    /// To be relayed, once its body has come.
+    Write(Admitted),
+    /// To be told something.
+    Ask(Asked),
+    /// To know the methods.
+    Options(&'static str),
+    /// What it cannot have; the methods that it could, where its own is wrong.
+    Denied(Refusal, Option<&'static str>),
+}
+
+/// One request whose head has been read.
+pub struct Begun {
+    /// What it wants.
+    pub wish: Wish,
+    /// What is left of its body.
+    pub body: BodyReader,
+    /// Whether the body has come whole.
+    pub whole: bool,
+    /// The label of its path.
+    pub path: Path,
+    /// The label of its method.
+    pub verb: Verb,
+    /// It waits for a 100 before it sends its body.
+    pub expects_continue: bool,
+    /// How its answer is framed.
+    pub opts: Closing,
+    /// When its first byte came.
+    pub started: Moment,
+}
+
+/// Reads a head from `bytes`, which begin where the last request ended. With it comes how many bytes
+/// it took; `None` asks for more.
+///
+/// # Errors
+/// Whatever is no request: it is answered, and the connection ends.
+pub fn begin(
+    shard: &Shard,
+    door: &Door,
+    bytes: &[u8],
+    started: Moment,
+) -> Result<Option<(Begun, usize)>, Refusal> {
+    let mut space = HeaderSpace::default();
+    let head = match RequestHead::parse(bytes, &mut space, shard.world.plan.limits.head_bytes_max) {
+        Parsed::Whole(head) => head,
+        Parsed::Partial => return Ok(None),
+        Parsed::Refused(refusal) => return Err(refusal),
+    };
+    let asked = target::split(head.target);
+    let (path, route) = route(head.method, asked.path, door.admin);
+    let wish = match route {
+        Route::Write(kind) => match write::admit(shard, &door.plan, kind, &head, asked.query) {
+            Ok(admitted) => Wish::Write(admitted),
+            Err(refusal) => Wish::Denied(refusal, None),
+        },
+        Route::Ping => Wish::Ask(Asked::Ping),
+        Route::Health => Wish::Ask(Asked::Health),
+        Route::Ready => Wish::Ask(Asked::Ready),
+        Route::ReadyBackend(prefix) => {
+            Wish::Ask(Asked::ReadyBackend(named(shard, &asked.path[prefix..])))
+        }
+        Route::Status => Wish::Ask(Asked::Status),
+        Route::Metrics => Wish::Ask(Asked::Metrics),
+        Route::Options(allow) => Wish::Options(allow),
+        Route::WrongMethod(allow) => Wish::Denied(WRONG_METHOD, Some(allow)),
+        Route::Nowhere => Wish::Denied(NOWHERE, None),
+    };
+    let opts = Closing {
+        keep_alive: head.keep_alive && !shard.draining.get(),
+        http10: head.http10,
+        head_only: head.method == Method::Head,
+    };
+    let begun = Begun {
+        wish,
+        body: BodyReader::new(&head.framing),
+        whole: matches!(head.framing, Framing::None | Framing::Length(0)),
+        path,
+        verb: verb(head.method),
+        expects_continue: head.expect_continue,
+        opts,
+        started,
+    };
+    Ok(Some((begun, head.head_len)))
+}
+
+/// The backend whose name, or label, this path segment is; a name may come percent-encoded.
+fn named(shard: &Shard, segment: &[u8]) -> Option<BackendId> {
+    let backends = &shard.world.plan.backends;
+    let is = |name: &str| target::key_is(segment, name);
+    let place = backends
+        .iter()
+        .position(|plan| is(&plan.name) || is(&plan.label))?;
+    Some(BackendId(place))
+}
+
+const NOWHERE: Refusal = Refusal {
+    status: 404,
+    reason: "not found",
+};
+const WRONG_METHOD: Refusal = Refusal {
+    status: 405,
+    reason: "method not allowed",
+};

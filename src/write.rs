@@ -1,0 +1,261 @@
+//! The life of one write, top to bottom: admit the head, make the body ready, relay it, answer.
+//!
+//! The connection reads the bytes; what they mean is decided here. Nothing in a body is changed but
+//! that a point without a time gets one, the same for all backends.
+
+use crate::backend::answer::Reply;
+use crate::backend::flight::{Kind, Request, Ticket};
+use crate::backend::outcome::Outcome;
+use crate::clock::Clock;
+use crate::fanout::Output;
+use crate::fanout::verdict::Ruling;
+use crate::http::precision::{Dialect, Precision};
+use crate::http::request::{Encoding, Framing, Refusal, RequestHead};
+use crate::http::response::{Closing, RETRY_AFTER, push_decimal, write_answer, write_error};
+use crate::http::write_query::write_query;
+use crate::metrics::Path;
+use crate::payload::gzip::Inflate;
+use crate::payload::line;
+use crate::plan::ListenerPlan;
+use crate::shard::Shard;
+
+/// A write whose head was taken and whose body is coming.
+pub struct Admitted {
+    /// What will be sent; its body is filled by the connection.
+    pub ticket: Ticket,
+    gzip: bool,
+    precision: Precision,
+}
+
+/// Takes a write by its head, or says why not. Once per request.
+///
+/// # Errors
+/// 400, 411, 413, 415 of SPEC section 4, in the order in which InfluxDB looks.
+pub fn admit(
+    shard: &Shard,
+    listener: &ListenerPlan,
+    kind: Kind,
+    head: &RequestHead<'_, '_>,
+    query: &[u8],
+) -> Result<Admitted, Refusal> {
+    let ticket = shard.flights.begin();
+    let mut precision = Precision::Nanosecond;
+    let gzip = kind != Kind::RemoteWrite && head.encoding == Encoding::Gzip;
+    {
+        let request = &mut *ticket.request_mut();
+        request.kind = kind;
+        match dialect(kind) {
+            Some(dialect) => {
+                let default_rp = listener.default_retention_policy.as_deref();
+                precision = write_query(query, dialect, default_rp, &mut request.query)?.precision;
+                if head.encoding == Encoding::Other {
+                    return Err(Refusal {
+                        status: 415,
+                        reason: "unsupported content encoding: use gzip or none",
+                    });
+                }
+            }
+            None => request.query.extend_from_slice(query),
+        }
+        head.pass_on(kind == Kind::RemoteWrite, &mut request.headers);
+        if let Some(authorization) = head.header("authorization") {
+            request.authorization.extend_from_slice(authorization);
+        }
+    }
+    match head.framing {
+        Framing::None => Err(Refusal {
+            status: 411,
+            reason: "a length is required",
+        }),
+        Framing::Length(length) if length > shard.world.plan.limits.body_bytes_max as u64 => {
+            Err(TOO_LARGE)
+        }
+        Framing::Length(_) | Framing::Chunked => Ok(Admitted {
+            ticket,
+            gzip,
+            precision,
+        }),
+    }
+}
+
+/// What is past `max-body-size`, before or after decompression. InfluxDB's own words.
+pub const TOO_LARGE: Refusal = Refusal {
+    status: 413,
+    reason: "Request Entity Too Large",
+};
+/// What finds the shard's memory for bodies used up.
+pub const NO_ROOM: Refusal = Refusal {
+    status: 503,
+    reason: "too many writes in flight: try again later",
+};
+
+fn dialect(kind: Kind) -> Option<Dialect> {
+    match kind {
+        Kind::Write => Some(Dialect::V1),
+        Kind::WriteV2 => Some(Dialect::V2),
+        Kind::WriteV3 => Some(Dialect::V3),
+        Kind::RemoteWrite => None,
+    }
+}
+
+/// Makes a whole body ready to be sent: inflated where a stamp is needed, stamped. Once per request.
+///
+/// # Errors
+/// Bad gzip 400, too large once inflated 413, a line that would kill a backend 400 (already
+/// written to `out`'s words by [`Unfit::Poison`]), no memory 503.
+pub fn make_ready(shard: &Shard, path: Path, admitted: &Admitted) -> Result<(), Unfit> {
+    let ticket = &admitted.ticket;
+    {
+        let request = &mut *ticket.request_mut();
+        let points = if request.kind == Kind::RemoteWrite {
+            0
+        } else if admitted.gzip {
+            stamp_inflated(shard, request, admitted.precision)?
+        } else {
+            stamp_plain(shard.driver.clock(), request, admitted.precision)?
+        };
+        shard.metrics.points[path as usize].add(points);
+    }
+    if ticket.charge() {
+        Ok(())
+    } else {
+        Err(Unfit::Refused(NO_ROOM))
+    }
+}
+
+/// Why a body is not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// For the reason given.
+    Refused(Refusal),
+    /// This line is of the kind that crashes an `influxd`.
+    Poison {
+        /// Counted from 1.
+        line: usize,
+    },
+}
+
+fn stamp_plain(clock: &Clock, request: &mut Request, precision: Precision) -> Result<u64, Unfit> {
+    let time = precision.of_ns(clock.wall_ns());
+    let scan = line::stamp(&request.body, time, &mut request.spare).map_err(poison)?;
+    request.joinable = scan.ends_clean && !request.body.is_empty();
+    if scan.unstamped > 0 {
+        std::mem::swap(&mut request.body, &mut request.spare);
+    }
+    request.spare.clear();
+    Ok(scan.points)
+}
+
+/// A compressed body goes on as it came if all its points have times; else inflated and stamped.
+fn stamp_inflated(
+    shard: &Shard,
+    request: &mut Request,
+    precision: Precision,
+) -> Result<u64, Unfit> {
+    let bytes_max = shard.world.plan.limits.body_bytes_max;
+    let inflated =
+        shard
+            .inflater
+            .borrow_mut()
+            .inflate(&request.body, &mut request.spare, bytes_max);
+    inflated.map_err(|why| {
+        Unfit::Refused(match why {
+            Inflate::TooLarge => TOO_LARGE,
+            Inflate::Bad(_) => Refusal {
+                status: 400,
+                reason: "unable to decode gzip body",
+            },
+        })
+    })?;
+    let mut stamped = Vec::new();
+    let time = precision.of_ns(shard.driver.clock().wall_ns());
+    let scan = line::stamp(&request.spare, time, &mut stamped).map_err(poison)?;
+    if scan.unstamped > 0 {
+        request.body = stamped;
+        request.joinable = scan.ends_clean;
+    } else {
+        request
+            .headers
+            .extend_from_slice(b"Content-Encoding: gzip\r\n");
+    }
+    request.spare = Vec::new();
+    Ok(scan.points)
+}
+
+fn poison(found: line::Poison) -> Unfit {
+    Unfit::Poison { line: found.line }
+}
+
+/// Puts what the client hears into `out`; its status. Once per request.
+pub fn put_answer(
+    out: &mut Vec<u8>,
+    ticket: &Ticket,
+    ruling: Ruling,
+    outputs: &[Output],
+    opts: Closing,
+) -> u16 {
+    out.clear();
+    let status = match ruling {
+        Ruling::Success(from) => {
+            ticket.with_reply(from, |reply| {
+                write_answer(out, 204, &reply.headers, b"", opts)
+            });
+            204
+        }
+        Ruling::Refusal(from) | Ruling::Failure(from) => ticket
+            .with_reply(from, |reply| pass_on(out, reply, opts))
+            .unwrap_or(503),
+        Ruling::NobodyAnswered => nobody_answered(out, ticket, outputs, opts),
+    };
+    ticket.ruled();
+    status
+}
+
+fn pass_on(out: &mut Vec<u8>, reply: &Reply, opts: Closing) -> u16 {
+    write_answer(out, reply.status, &reply.headers, &reply.body, opts);
+    reply.status
+}
+
+/// 503 with each backend and its reason: for the operator who sees it in a client's log. Only when
+/// every backend failed, so it may allocate.
+fn nobody_answered(out: &mut Vec<u8>, ticket: &Ticket, outputs: &[Output], opts: Closing) -> u16 {
+    let mut words = String::from("no backend took the write");
+    for (index, output) in outputs.iter().enumerate() {
+        words.push_str(if index == 0 { ": " } else { "; " });
+        words.push_str(&output.backend.plan.name);
+        words.push(' ');
+        words.push_str(match ticket.outcome_of(output.backend.id) {
+            Some(Outcome::Failed(failure)) => failure.words(),
+            Some(Outcome::Accepted) => "accepted it",
+            Some(Outcome::Refused(_)) => "refused it",
+            None => "has not answered yet",
+        });
+    }
+    write_error(out, 503, &words, RETRY_AFTER, opts);
+    503
+}
+
+/// Tells a client that its body is not sent; the status.
+pub fn refuse(out: &mut Vec<u8>, unfit: Unfit, opts: Closing) -> u16 {
+    match unfit {
+        Unfit::Refused(refusal) => {
+            let retry = if refusal.status == 503 {
+                RETRY_AFTER
+            } else {
+                b""
+            };
+            write_error(out, refusal.status, refusal.reason, retry, opts);
+            refusal.status
+        }
+        Unfit::Poison { line } => {
+            let mut number = Vec::new();
+            push_decimal(line as u64, &mut number);
+            let number = String::from_utf8(number).unwrap_or_default();
+            let words = format!(
+                "unable to parse: line {number} has an empty field key, which InfluxDB does not survive"
+            );
+            write_error(out, 400, &words, b"", opts);
+            400
+        }
+    }
+}
