@@ -1,0 +1,67 @@
+//! `influxdb-relay check`: what is in force and where it comes from, or everything that is wrong.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // this is what the operator asked to read
+
+use crate::cli::load::load;
+use crate::config::Effective;
+use crate::config::problem::Problem;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Prints the effective configuration and exits 0; or every problem, or why the relay would refuse
+/// to start with it, and exits 1.
+pub fn run(config: Option<&Path>) -> ExitCode {
+    match load(config) {
+        Ok(effective) => {
+            print!("{}", page(&effective));
+            if effective.plan.refused.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(problems) => {
+            eprint!("{}", problem_page(&problems));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every problem on a line of its own.
+pub fn problem_page(problems: &[Problem]) -> String {
+    problems.iter().fold(String::new(), |page, problem| {
+        page + &problem.to_string() + "\n"
+    })
+}
+
+/// Every value with its source, then what deserves a word.
+fn page(effective: &Effective) -> String {
+    let rows = &effective.rows;
+    let key_width = rows
+        .iter()
+        .map(|row| row.key.chars().count())
+        .max()
+        .unwrap_or(0);
+    let value_width = rows
+        .iter()
+        .map(|row| row.value.chars().count())
+        .filter(|width| *width <= 40)
+        .max()
+        .unwrap_or(0);
+    let mut page = String::new();
+    for row in rows {
+        let (key, value, source) = (&row.key, &row.value, row.source);
+        let _ = writeln!(page, "{key:key_width$} = {value:value_width$}   ({source})"); // a String takes all
+    }
+    let plan = &effective.plan;
+    for (title, lines) in [
+        ("note", &plan.notes),
+        ("not in force", &plan.not_in_force),
+        ("refused", &plan.refused),
+    ] {
+        for line in lines {
+            let _ = writeln!(page, "{title}: {line}");
+        }
+    }
+    page
+}

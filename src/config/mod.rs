@@ -1,0 +1,193 @@
+//! The file and the environment as written become a `Plan`, or everything that is wrong. Pure.
+//!
+//! ```text
+//!  file ──▶ toml ──┐                         ┌─▶ Plan, and a row per value in force
+//!  RELAY_… ────────┼─▶ reader ─▶ one file ───┤
+//!  CPUs allowed ───┘   (by key)  per table   └─▶ every problem: where, found, what to write
+//! ```
+//!
+//! The danger here is a setting that is silently not what its writer meant. So each key is known
+//! by name, an unknown one is refused with the nearest known, a value is taken whole or not at
+//! all, and what this version does not act on is said, not passed over. `keys` lists what exists,
+//! `kind` what a key may hold, `reader` fetches one, the other files read one table each.
+
+pub mod goforks;
+pub mod keys;
+pub mod kind;
+pub mod later;
+pub mod listener;
+pub mod location;
+pub mod output;
+pub mod problem;
+pub mod process;
+pub mod reader;
+pub mod secret;
+pub mod section;
+pub mod special;
+pub mod units;
+pub mod unknown;
+pub mod variable;
+
+use crate::config::listener::Doors;
+use crate::config::problem::Problem;
+use crate::config::reader::{Reader, SecretFiles};
+use crate::config::section::Row;
+use crate::plan::{AdminPlan, Plan};
+use std::net::SocketAddr;
+use toml::Table;
+
+/// What is known of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// CPUs that this process may use, ascending.
+    pub cpus_allowed: Vec<usize>,
+}
+
+/// Everything that decides how the relay is set up.
+pub struct Input<'a> {
+    /// The file's path as the operator wrote it, and its text.
+    pub file: Option<(&'a str, &'a str)>,
+    /// All variables; only those that begin with `RELAY_` are looked at.
+    pub env: &'a [(String, String)],
+    /// How files that hold secrets are read.
+    pub secrets: SecretFiles<'a>,
+    /// What is known of the machine.
+    pub facts: &'a Facts,
+}
+
+/// The plan, and how each value came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// What to run.
+    pub plan: Plan,
+    /// Each value in force, in the order of the tables.
+    pub rows: Vec<Row>,
+}
+
+/// The checked plan, or everything that is wrong with the file and the environment. Once per start.
+///
+/// # Errors
+///
+/// Every problem of one reading; after an error of TOML's syntax only those of the environment's
+/// names, as the rest cannot be told apart.
+pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
+    let (name, text) = input.file.unwrap_or(("(no file)", ""));
+    let mut reader = Reader::new(name, input.env, input.secrets);
+    reader.unknown_variables();
+    let table = match text.parse::<Table>() {
+        Ok(table) => table,
+        Err(error) => {
+            let at = format!(
+                "{name}: {}",
+                line_and_column(text, error.span().map_or(0, |span| span.start))
+            );
+            reader.problem(at, error.message().replace('\n', ", "), "valid TOML");
+            return Err(reader.problems);
+        }
+    };
+    let top = reader.top(input.file.map(|_| &table), keys::TOP);
+    reader.unknown(&top);
+    let cpus = process::cpus(&mut reader, &top, &input.facts.cpus_allowed);
+    let shutdown_timeout = process::shutdown_timeout(&mut reader, &top);
+    process::peers(&mut reader, &top);
+    let admin = process::admin(&mut reader, &top);
+    let log = process::log(&mut reader, &top);
+    let limits = process::limits(&mut reader, &top);
+    let tuning = process::tuning(&mut reader, &top);
+    later::spool(&mut reader, &top);
+    let doors = listener::read(&mut reader, &top);
+    let udp = later::udp(&mut reader, &top);
+    later::filters(&mut reader, &top);
+    check_names(&mut reader, &doors, &udp);
+    check_addresses(&mut reader, &doors, admin.as_ref());
+    if doors.listeners.is_empty() && reader.problems.is_empty() {
+        reader.refused.push("there are only [[udp]] listeners, and this version has no UDP: nothing would be served".into());
+    }
+    let Doors {
+        listeners,
+        backends,
+    } = doors;
+    let Reader {
+        problems,
+        rows,
+        not_in_force,
+        refused,
+        notes,
+        ..
+    } = reader;
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let plan = Plan {
+        cpus,
+        shutdown_timeout,
+        admin,
+        log,
+        limits,
+        tuning,
+        listeners,
+        backends,
+        not_in_force,
+        refused,
+        notes,
+    };
+    Ok(Effective { plan, rows })
+}
+
+/// HTTP and UDP listeners share one space of names, as in the Go relay.
+fn check_names(reader: &mut Reader<'_>, doors: &Doors, udp: &[(String, String)]) {
+    let http = doors
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(i, door)| (door.name.clone(), format!("http[{i}].name")));
+    let all: Vec<(String, String)> = http.chain(udp.iter().cloned()).collect();
+    for (i, (name, at)) in all.iter().enumerate() {
+        if let Some((_, other)) = all[..i].iter().find(|(other, _)| other == name) {
+            reader.problem(
+                at.clone(),
+                format!("{name:?}, which {other} is too"),
+                "a name of its own",
+            );
+        }
+    }
+}
+
+/// Two listeners on one address would both be bound (`SO_REUSEPORT`), and each get some clients.
+fn check_addresses(reader: &mut Reader<'_>, doors: &Doors, admin: Option<&AdminPlan>) {
+    let http = doors
+        .listeners
+        .iter()
+        .enumerate()
+        .map(|(i, door)| (door.bind, format!("http[{i}].bind-addr")));
+    let admin = admin.map(|admin| (admin.bind, "admin.bind-addr".to_owned()));
+    let all: Vec<(SocketAddr, String)> = admin.into_iter().chain(http).collect();
+    for (i, (bind, at)) in all.iter().enumerate() {
+        if let Some((_, other)) = all[..i]
+            .iter()
+            .find(|(other, _)| is_same_address(other, bind))
+        {
+            reader.problem(
+                at.clone(),
+                format!("{bind}, where {other} listens too"),
+                "an address of its own",
+            );
+        }
+    }
+}
+
+fn is_same_address(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let are_wild = one.ip().is_unspecified() && other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (are_wild || one.ip() == other.ip())
+}
+
+fn line_and_column(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |tail| tail.chars().count())
+        + 1;
+    format!("line {line}, column {column}")
+}

@@ -1,0 +1,262 @@
+//! One `[[http.output]]`: a backend. Pure.
+
+use crate::config::goforks::{Named, endpoints};
+use crate::config::keys;
+use crate::config::kind::{Flag, Text, Wait, Whole, Word};
+use crate::config::location::{Location, WANT, basic, parse};
+use crate::config::process::count;
+use crate::config::reader::Reader;
+use crate::config::secret;
+use crate::config::section::Section;
+use crate::limits as bound;
+use crate::plan::{BackendKind, BackendPlan, Secret};
+use std::time::Duration;
+
+/// A name: for logs, metrics and paths such as `/ready/NAME`.
+pub const NAME: Text = Text {
+    want: "a name of at most 256 bytes, without control characters",
+    is_right: |name| name.len() <= bound::NAME_BYTES_MAX && !name.contains(char::is_control),
+};
+/// The name of a file; empty for none.
+pub const PATH: Text = Text {
+    want: "the name of a file",
+    is_right: |path| !path.contains('\0'),
+};
+
+const KINDS: Word<BackendKind> = Word(&[
+    ("influxdb", BackendKind::InfluxDb),
+    ("prometheus", BackendKind::Prometheus),
+    ("victoriametrics", BackendKind::VictoriaMetrics),
+    ("kapacitor", BackendKind::Kapacitor),
+]);
+const MERGE: Word<bool> = Word(&[("off", false), ("auto", true)]);
+const TIMEOUT: Wait = Wait {
+    min: Duration::ZERO,
+    max: bound::SET_WAIT_MAX,
+};
+const USER: Text = Text {
+    want: "a user name without a colon and control characters",
+    is_right: |user| !user.is_empty() && !user.contains(|c: char| c == ':' || c.is_control()),
+};
+const ENDPOINT: Text = Text {
+    want: "a path such as \"/write\"",
+    is_right: |path| path.bytes().all(|byte| byte.is_ascii_graphic()) && !path.contains('#'),
+};
+const NO_SPOOL: &str = "this version has no spool: what a backend misses is gone";
+
+/// The backend, or `None` where it has no location that can be used (which is noted).
+/// Its label is its name; the caller makes labels unique.
+pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<BackendPlan> {
+    let location = read_location(reader, section);
+    let shown = location.as_ref().map_or("", |location| &location.shown);
+    let name = reader.take(section, "name", &NAME, shown.to_owned());
+    let name = if name.is_empty() {
+        shown.to_owned()
+    } else {
+        name
+    };
+    let kind = reader.take(section, "type", &KINDS, BackendKind::InfluxDb);
+    let path = location.as_ref().map_or("", |location| &location.path);
+    let endpoints = endpoints(kind, path, &read_endpoints(reader, section, path));
+    let timeout = read_timeout(reader, section);
+    let user = location.as_ref().and_then(|location| location.user.clone());
+    let authorization = read_authorization(reader, section, user);
+    let links = Whole {
+        min: 1,
+        max: bound::SET_LINKS_MAX,
+    };
+    let links_max = count(reader, section, "max-connections", &links, bound::LINKS_MAX);
+    let merge = reader.take(section, "merge", &MERGE, false);
+    let drop_responses = reader.take(section, "drop-responses", &Flag, false);
+    let writes = reader.take(section, "write", &Flag, true);
+    let queries = reader.take(section, "query", &Flag, true);
+    read_later(
+        reader,
+        section,
+        location.as_ref().is_some_and(|location| location.tls),
+    );
+    let location = location?;
+    Some(BackendPlan {
+        label: name.clone(),
+        name,
+        location: location.shown,
+        kind,
+        host: location.host,
+        port: location.port,
+        host_header: location.host_header,
+        authorization,
+        endpoints,
+        timeout,
+        links_max,
+        merge,
+        drop_responses,
+        writes,
+        queries,
+    })
+}
+
+/// Not through a kind: what is shown of it is less than what is written.
+fn read_location(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Location> {
+    let at = section.at_key("location");
+    let Some((written, source)) = reader.text_of(section, "location") else {
+        reader.problem(at, "nothing", WANT);
+        return None;
+    };
+    let Some(location) = written.text().and_then(parse) else {
+        let found = written.shown();
+        reader.problem(at, found, WANT);
+        return None;
+    };
+    let key = section.key("location");
+    if location.had_query {
+        reader.notes.push(format!(
+            "{key} has a query, which is ignored: each request brings its own"
+        ));
+    }
+    if location.tls {
+        reader.refused.push(format!(
+            "{key} is https://, and this version has no TLS: it would send in the open"
+        ));
+    }
+    reader.row(key, location.shown.as_str(), source);
+    Some(location)
+}
+
+fn read_endpoints(reader: &mut Reader<'_>, output: &Section<'_>, path: &str) -> Named {
+    let section = &reader.inner(output, "endpoints", keys::ENDPOINTS);
+    let mut one = |name: &str| {
+        reader.text_of(section, name)?; // rows only of those that are named
+        let endpoint = reader
+            .maybe(section, name, &ENDPOINT)
+            .filter(|endpoint| !endpoint.is_empty())?;
+        if path.is_empty() && !endpoint.starts_with('/') {
+            reader.problem(section.at_key(name), format!("{endpoint:?}"), ENDPOINT.want);
+        }
+        match endpoint.split_once('?') {
+            None => Some(endpoint),
+            Some((path, _)) => {
+                let key = section.key(name);
+                reader.notes.push(format!(
+                    "{key} has a query, which is ignored: each request brings its own"
+                ));
+                Some(path.to_owned())
+            }
+        }
+    };
+    Named {
+        write: one("write"),
+        write_v2: one("write_v2"),
+        write_v3: one("write_v3"),
+        remote_write: one("write_prom"),
+        ping: one("ping"),
+        query: one("query"),
+    }
+}
+
+fn read_timeout(reader: &mut Reader<'_>, section: &Section<'_>) -> Duration {
+    let timeout = reader.take(section, "timeout", &TIMEOUT, bound::BACKEND_WAIT_MAX);
+    if !timeout.is_zero() {
+        return timeout;
+    }
+    let called = reader.called(section, "timeout");
+    reader.notes.push(format!(
+        "{called} is 0 (no bound); a write waits for that backend at most 1h"
+    ));
+    bound::SET_WAIT_MAX
+}
+
+/// From the location, from `username` and `password`, or from `token`; at most one of the three.
+fn read_authorization(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    in_location: Option<(String, String)>,
+) -> Option<Secret> {
+    let username = reader.maybe(section, "username", &USER);
+    let password = secret::read(reader, section, "password");
+    let token = secret::read(reader, section, "token");
+    if let Some(Secret(token)) = &token
+        && !token.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        let at = reader.at(section, "token");
+        reader.problem(
+            at,
+            "characters that a header cannot hold",
+            "a token of visible ASCII characters",
+        );
+    }
+    let keyed = match (username, password) {
+        (Some(username), password) => Some(basic(
+            &username,
+            &password.map_or_else(String::new, |Secret(password)| password),
+        )),
+        (None, None) => None,
+        (None, Some(_)) => {
+            let at = reader.at(section, "password");
+            reader.problem(at, "a password without a username", "both, or none");
+            None
+        }
+    };
+    let in_location = in_location.map(|(user, password)| basic(&user, &password));
+    let token = token.map(|Secret(token)| format!("Token {token}"));
+    let all = [in_location, keyed, token];
+    if all.iter().flatten().count() > 1 {
+        let at = section.at_key("location").replace(".location", "");
+        let want = "one of: user and password in the location, username and password, token";
+        reader.problem(at, "more than one credential", want);
+    }
+    all.into_iter().flatten().next().map(Secret)
+}
+
+/// Keys that this version knows and does not act on.
+fn read_later(reader: &mut Reader<'_>, section: &Section<'_>, tls: bool) {
+    let megabytes = Whole {
+        min: 0,
+        max: 1024 * 1024,
+    };
+    let kilobytes = Whole {
+        min: 0,
+        max: 1024 * 1024,
+    };
+    reader.later(section, "buffer-size-mb", &megabytes, NO_SPOOL);
+    reader.later(
+        section,
+        "max-batch-kb",
+        &kilobytes,
+        "this version has no spool, so nothing is replayed in batches",
+    );
+    reader.later(
+        section,
+        "max-delay-interval",
+        &TIMEOUT,
+        "this version has no spool, so nothing is replayed after a delay",
+    );
+    reader.later(
+        section,
+        "ca-file",
+        &PATH,
+        "this version has no TLS, so it has nothing to check with it",
+    );
+    reader.later(
+        section,
+        "client-cert",
+        &PATH,
+        "this version has no TLS, so it shows it to nobody",
+    );
+    reader.later(
+        section,
+        "compress",
+        &Flag,
+        "this version does not compress: bodies go as they came",
+    );
+    let skip = reader.take(section, "skip-tls-verification", &Flag, false);
+    let called = reader.called(section, "skip-tls-verification");
+    match (skip, tls) {
+        (false, _) => {}
+        (true, true) => reader.refused.push(format!(
+            "{called} is set, and this version has no TLS to skip it in"
+        )),
+        (true, false) => reader
+            .not_in_force
+            .push(format!("{called} is set, but the location is not https://")),
+    }
+}
