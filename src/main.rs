@@ -1,1 +1,75 @@
-fn main(){}
+//! The command line: which subcommand, and the flags that the Go relay took.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use influxdb_relay::cli::{bench, check, serve, sink};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A high-availability write relay for InfluxDB and Prometheus.
+#[derive(Debug, Parser)]
+#[command(
+    name = "influxdb-relay",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: Config,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct Config {
+    /// The configuration file (TOML); everything can be set by RELAY_… variables instead
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay (the default)
+    Serve(Config),
+    /// Print the effective configuration and where each value comes from, or every problem
+    Check(Config),
+    /// Run a stand-in backend that counts what it is sent
+    Sink(sink::SinkArgs),
+    /// Generate load and report latencies
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(std::env::args_os().map(go_flag)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _unwritable = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(serve::EXIT_WRONG)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.command.unwrap_or(Command::Serve(cli.config)) {
+        Command::Serve(Config { config }) => serve::run(config.as_deref()),
+        Command::Check(Config { config }) => check::run(config.as_deref()),
+        Command::Sink(args) => sink::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    }
+}
+
+/// Go writes long flags with one dash: `-config FILE`, `-config=FILE`, `-version`.
+fn go_flag(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if text == "-config" || text == "-version" || text.starts_with("-config=") => {
+            format!("-{text}").into()
+        }
+        _ => argument,
+    }
+}

@@ -1,0 +1,49 @@
+//! `serve`: what the operator reads until the first request, and the exit code after the last.
+
+#![allow(clippy::print_stderr)] // the operator reads it: the log is not open yet
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::boot;
+use crate::cli::load;
+
+/// Wrong configuration or arguments.
+pub const EXIT_WRONG: u8 = 1;
+/// Could not start.
+pub const EXIT_START: u8 = 2;
+
+/// Runs the relay. 0 after a drain, 1 for a wrong configuration, 2 when it could not start.
+pub fn run(config: Option<&Path>) -> ExitCode {
+    let effective = match load::load(config) {
+        Ok(effective) => effective,
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("influxdb-relay: {problem}");
+            }
+            return ExitCode::from(EXIT_WRONG);
+        }
+    };
+    let plan = effective.plan;
+    if !plan.refused.is_empty() {
+        for sentence in &plan.refused {
+            eprintln!("influxdb-relay: {sentence}");
+        }
+        return ExitCode::from(EXIT_WRONG);
+    }
+    boot::log::open(plan.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), cpus = ?plan.cpus, "influxdb-relay");
+    for sentence in plan.not_in_force.iter().chain(&plan.notes) {
+        tracing::warn!("{sentence}");
+    }
+    match boot::run(plan) {
+        Ok(()) => {
+            tracing::info!("drained");
+            std::process::exit(0) // the shards wait for this
+        }
+        Err(error) => {
+            eprintln!("influxdb-relay: {error}");
+            std::process::exit(i32::from(EXIT_START))
+        }
+    }
+}
