@@ -1,0 +1,192 @@
+//! A load generator that hides nothing: what is due is counted from when it was due.
+
+use std::io::IsTerminal;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::duration;
+use super::poll;
+use crate::limits::{BENCH_CONNECTIONS_MAX, BENCH_LINES_MAX};
+use drive::{Drive, Lane, Pace};
+use load::Load;
+use report::Frame;
+use target::Target;
+
+mod answer;
+mod client;
+mod drive;
+mod load;
+mod report;
+mod target;
+
+/// What the operator types.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    /// Where to send; connections are spread over several
+    #[arg(long = "target", value_name = "URL", required = true)]
+    pub targets: Vec<String>,
+    /// Connections that send
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub connections: usize,
+    /// More connections that say one GET /ping and then nothing
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub connections_idle: usize,
+    /// Lines of each request
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+    /// Requests a second over all connections, sent when they are due; without it each connection
+    /// sends as soon as it has been answered
+    #[arg(long, value_name = "R")]
+    pub rate: Option<f64>,
+    /// With --rate: due as if from many independent clients, not evenly spaced
+    #[arg(long, requires = "rate")]
+    pub poisson: bool,
+    /// With --poisson: the same seed, the same times
+    #[arg(long, value_name = "N", requires = "poisson")]
+    pub seed: Option<u64>,
+    /// How long is measured
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = duration::parse)]
+    pub duration: Duration,
+    /// How long is sent before that
+    #[arg(long, value_name = "D", default_value = "0", value_parser = duration::parse)]
+    pub warmup: Duration,
+    /// When an answer is given up
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// Leaves the time of each line to the server
+    #[arg(long)]
+    pub no_timestamps: bool,
+    /// Compresses each request, which costs the generator as much as a client
+    #[arg(long)]
+    pub gzip: bool,
+    /// The database, where neither a target nor --path names one
+    #[arg(long, value_name = "NAME", default_value = "bench")]
+    pub db: String,
+    /// Path and query of each request, where a target names none [default: /write?db=NAME]
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the load and says what came of it. Exit code 1 is wrong arguments, 2 is nobody there.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "speaks to the operator"
+)]
+pub fn run(args: &BenchArgs) -> ExitCode {
+    poll::raise_descriptors();
+    let lanes = match lanes(args) {
+        Ok(lanes) => lanes,
+        Err(why) => {
+            eprintln!("influxdb-relay bench: {why}");
+            return ExitCode::from(1);
+        }
+    };
+    let seed = args
+        .poisson
+        .then(|| args.seed.unwrap_or_else(|| poll::wall() % 1_000_000));
+    let pace = Pace {
+        rate: args.rate,
+        seed,
+        warmup: poll::span(args.warmup),
+        duration: poll::span(args.duration),
+        timeout: poll::span(args.timeout),
+    };
+    let bar = progress_bar(args, &pace);
+    let driven = Drive::new(lanes, pace, args.connections, args.connections_idle)
+        .and_then(|mut drive| Ok((drive.run(|gone| bar.set_position(gone / 1_000_000))?, drive)));
+    bar.finish_and_clear();
+    let (seconds, drive) = match driven {
+        Ok((Some(seconds), drive)) => (seconds, drive),
+        Ok((None, _)) => {
+            let targets = args.targets.join(" ");
+            eprintln!(
+                "influxdb-relay bench: no connection to {targets}; is it running, and is the port right?"
+            );
+            return ExitCode::from(2);
+        }
+        Err(error) => {
+            eprintln!("influxdb-relay bench: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let frame = Frame {
+        targets: args.targets.clone(),
+        connections: args.connections,
+        connections_up: drive.connections_up(),
+        lines: args.lines,
+        rate: args.rate,
+        seed,
+        seconds,
+    };
+    if args.json {
+        println!("{}", drive.tally.to_json(&frame));
+    } else {
+        print!("{}", drive.tally.to_text(&frame));
+    }
+    ExitCode::SUCCESS
+}
+
+/// The targets with what goes to each, or the first thing that is wrong with the arguments.
+fn lanes(args: &BenchArgs) -> Result<Vec<Lane>, String> {
+    let total = args.connections.saturating_add(args.connections_idle);
+    if !(1..=BENCH_CONNECTIONS_MAX).contains(&total) {
+        return Err(format!(
+            "found {total} connections; write 1 to {BENCH_CONNECTIONS_MAX}"
+        ));
+    }
+    if !(1..=BENCH_LINES_MAX).contains(&args.lines) {
+        return Err(format!(
+            "--lines: found {}; write 1 to {BENCH_LINES_MAX}",
+            args.lines
+        ));
+    }
+    if let Some(rate) = args.rate.filter(|rate| !(0.001..=1e9).contains(rate)) {
+        return Err(format!(
+            "--rate: found {rate}; write requests a second, such as 5000"
+        ));
+    }
+    let path = args
+        .path
+        .clone()
+        .unwrap_or_else(|| format!("/write?db={}", args.db));
+    let lane = |url: &String| {
+        let target = Target::parse(url, &path)?;
+        let head =
+            target.head("POST", &target.path) + "Content-Type: text/plain; charset=utf-8\r\n";
+        Ok(Lane {
+            address: resolve(&target.address)?,
+            load: Load::new(&head, args.lines, !args.no_timestamps, args.gzip),
+            hello: (target.head("GET", "/ping") + "\r\n").into_bytes(),
+        })
+    };
+    args.targets.iter().map(lane).collect()
+}
+
+/// Once per target, before anything is measured.
+#[expect(clippy::disallowed_methods, reason = "there is no shard to block")]
+fn resolve(address: &str) -> Result<SocketAddr, String> {
+    let found = address
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut all| all.next());
+    found.ok_or_else(|| {
+        format!("--target: found {address:?}, which no resolver knows; write HOST:PORT")
+    })
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn progress_bar(args: &BenchArgs, pace: &Pace) -> ProgressBar {
+    if args.json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %");
+    let bar = ProgressBar::new((pace.warmup + pace.duration) / 1_000_000);
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

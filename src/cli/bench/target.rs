@@ -1,0 +1,101 @@
+//! Where `bench` sends to: a URL, taken apart. Pure.
+
+/// One HTTP target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Name or address and port, as a resolver takes it.
+    pub(super) address: String,
+    /// What the `Host` field says.
+    pub(super) host: String,
+    /// Path and query of each request.
+    pub(super) path: String,
+}
+
+impl Target {
+    /// Reads `http://HOST[:PORT][/PATH?QUERY]`; where the URL names no path, `path` is used.
+    pub(super) fn parse(url: &str, path: &str) -> Result<Self, String> {
+        let want = |want: &str| Err(format!("--target: found {url:?}; {want}"));
+        if url.starts_with("udp://") {
+            return want("UDP comes with the UDP listener; write http://HOST:PORT");
+        }
+        let Some(rest) = url.strip_prefix("http://") else {
+            return want("write http://HOST:PORT, such as http://127.0.0.1:9096");
+        };
+        let at = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (host, own) = rest.split_at(at);
+        if host.is_empty()
+            || host.contains('@')
+            || rest.contains(|c: char| c.is_ascii_control() || c == ' ')
+        {
+            return want("write http://HOST:PORT, without a user and without spaces");
+        }
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.ends_with(']'));
+        let address = if has_port {
+            host.to_owned()
+        } else {
+            format!("{host}:80")
+        };
+        let path = if matches!(own, "" | "/") { path } else { own };
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            address,
+            host: host.to_owned(),
+            path: format!("{slash}{path}"),
+        })
+    }
+
+    /// A request head but for its length and the blank line.
+    pub(super) fn head(&self, method: &str, path: &str) -> String {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: influxdb-relay-bench\r\n",
+            self.host
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    fn parts(url: &str) -> (String, String, String) {
+        let target = Target::parse(url, "/write?db=bench").unwrap();
+        (target.address, target.host, target.path)
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let own = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        assert_eq!(
+            parts("http://a:9096"),
+            own("a:9096", "a:9096", "/write?db=bench")
+        );
+        assert_eq!(parts("http://a/"), own("a:80", "a", "/write?db=bench"));
+        assert_eq!(
+            parts("http://[::1]"),
+            own("[::1]:80", "[::1]", "/write?db=bench")
+        );
+        assert_eq!(
+            parts("http://[::1]:1/w?x=y"),
+            own("[::1]:1", "[::1]:1", "/w?x=y")
+        );
+        assert_eq!(parts("http://a?x"), own("a:80", "a", "/?x"));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_to_says_what_to_write() {
+        for (url, want) in [
+            ("udp://a:1", "UDP comes"),
+            ("https://a", "http://"),
+            ("a:1", "http://"),
+            ("http://", "HOST"),
+            ("http://u:p@a", "user"),
+        ] {
+            assert!(
+                Target::parse(url, "/w").unwrap_err().contains(want),
+                "{url}"
+            );
+        }
+    }
+}
