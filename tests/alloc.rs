@@ -1,0 +1,203 @@
+//! The warm write path asks the allocator for nothing.
+//!
+//! The relay runs in this process and its shard's thread is watched. Each allocation there is traced
+//! to who asked for it: glommio does, a few times whenever the shard sleeps; our own code must not.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a test fails by panicking
+#![allow(clippy::disallowed_methods)] // a test may look at the clock
+#![allow(unsafe_code)] // a counting allocator cannot be had without
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use influxdb_relay::boot;
+use influxdb_relay::config::{self, Facts, Input};
+
+struct Counting;
+
+static WATCHED: AtomicI32 = AtomicI32::new(0);
+static SEEN: AtomicU64 = AtomicU64::new(0);
+static OURS: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the innermost frame that is not the standard library's is ours.
+fn is_ours(trace: &str) -> bool {
+    let mut frames = trace
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("at "));
+    let known = |line: &&str| line.contains("influxdb_relay::") || line.contains("glommio::");
+    frames
+        .find(known)
+        .is_some_and(|line| !line.contains("glommio::"))
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches only atomics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let watched = WATCHED.load(Ordering::Relaxed);
+        if watched != 0 && rustix::thread::gettid().as_raw_nonzero().get() == watched {
+            WATCHED.store(0, Ordering::Relaxed); // looking at an allocation allocates
+            SEEN.fetch_add(1, Ordering::Relaxed);
+            let trace = Backtrace::force_capture().to_string();
+            if is_ours(&trace) && OURS.fetch_add(1, Ordering::Relaxed) == 0 {
+                eprintln!("{trace}");
+            }
+            WATCHED.store(watched, Ordering::Relaxed);
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const REQUEST: &[u8] =
+    b"POST /write?db=x HTTP/1.1\r\nHost: r\r\nUser-Agent: t\r\nContent-Length: 21\r\n\r\ncpu,host=a load=0.64\n";
+const WATCHED_WRITES: usize = 300;
+const IN_ONE_SEGMENT: usize = 1; // what came too early is kept in a buffer of its own
+
+struct Sink {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn sink() -> Sink {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_influxdb-relay"))
+        .args(["sink", "--http", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut out = child.stdout.take().unwrap();
+    while !said.ends_with('\n') {
+        let mut byte = [0];
+        assert_eq!(out.read(&mut byte).unwrap(), 1, "the sink ended: {said}");
+        said.push(char::from(byte[0]));
+    }
+    let address = said.trim().rsplit("http://").next().unwrap().to_owned();
+    Sink { child, address }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// Writes `segments` times one segment of requests, and reads all answers.
+fn write(stream: &mut TcpStream, segments: usize) {
+    let segment = REQUEST.repeat(IN_ONE_SEGMENT);
+    let mut answers = vec![0; 64 * 1024];
+    for _ in 0..segments {
+        stream.write_all(&segment).unwrap();
+        let mut seen = 0;
+        while seen < IN_ONE_SEGMENT {
+            let count = stream.read(&mut answers).unwrap();
+            assert!(count > 0, "the relay hung up");
+            seen += answers[..count]
+                .windows(12)
+                .filter(|window| window == b"HTTP/1.1 204")
+                .count();
+        }
+    }
+}
+
+/// The relay in a thread of this process, on one CPU, in front of two sinks; its shard's thread.
+fn relay(address: &str, a: &Sink, b: &Sink) -> i32 {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let cpu = (0..1024).find(|&cpu| allowed.is_set(cpu)).unwrap();
+    let env = [
+        ("RELAY_CPUS", cpu.to_string()),
+        ("RELAY_HTTP_BIND_ADDR", address.to_owned()),
+        ("RELAY_ADMIN_BIND_ADDR", String::new()),
+        (
+            "RELAY_HTTP_OUTPUTS",
+            format!("a=http://{},b=http://{}", a.address, b.address),
+        ),
+    ];
+    let env: Vec<_> = env.map(|(name, value)| (name.to_owned(), value)).into();
+    let secrets = |_: &str| Err("no file".to_owned());
+    let facts = Facts {
+        cpus_allowed: vec![cpu],
+    };
+    let input = Input {
+        file: None,
+        env: &env,
+        secrets: &secrets,
+        facts: &facts,
+    };
+    let plan = config::read(&input).unwrap().plan;
+    std::thread::spawn(move || boot::run(plan).unwrap());
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        if TcpStream::connect(address).is_ok()
+            && let Some(thread) = thread_named("shard-0")
+        {
+            return thread;
+        }
+        assert!(Instant::now() < end, "the relay did not come up");
+        std::thread::yield_now();
+    }
+}
+
+fn thread_named(name: &str) -> Option<i32> {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .flatten()
+        .find_map(|task| {
+            let comm = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            comm.starts_with(name)
+                .then(|| task.file_name().to_string_lossy().parse().ok())?
+        })
+}
+
+#[test]
+fn a_warm_write_allocates_nothing() {
+    let (a, b) = (sink(), sink());
+    let address = format!("127.0.0.1:{}", free_port());
+    let shard = relay(&address, &a, &b);
+    let mut stream = TcpStream::connect(&address).unwrap();
+    write(&mut stream, 500); // warm
+    WATCHED.store(shard, Ordering::Relaxed);
+    write(&mut stream, WATCHED_WRITES);
+    WATCHED.store(0, Ordering::Relaxed);
+    assert!(
+        SEEN.load(Ordering::Relaxed) > 0,
+        "glommio allocates when the shard sleeps: nothing was watched"
+    );
+    let ours = OURS.load(Ordering::Relaxed);
+    // One more write in flight than ever before takes some buffers; one allocation per write would
+    // be as many as there were writes.
+    let few = u64::try_from(WATCHED_WRITES / 5).unwrap();
+    assert!(
+        ours < few,
+        "{ours} allocations of our own in {WATCHED_WRITES} writes; the first is above"
+    );
+}
+
+#[test]
+fn a_trace_tells_who_asked() {
+    let ours = "  3: <alloc::vec::Vec<u8>>::reserve\n   at x.rs\n  4: influxdb_relay::write::admit\n  5: glommio::task::run";
+    let glommios = "  3: alloc::rc::Rc<T>::new\n  4: glommio::sys::Source::new\n  5: influxdb_relay::engine::driver::Driver::sleep";
+    assert!(is_ours(ours));
+    assert!(!is_ours(glommios));
+}
