@@ -376,7 +376,7 @@ limits.max-connections      | 0                      | 0                        
 limits.max-connections      | -1                     | -1                                           | a whole number
 limits.max-inflight         | "1MB"                  | 1000000 bytes, which one body                | at least 25002048 bytes
 tuning.merge-batch          | "1KiB"                 | 1024 bytes, which one body                   | at least 16384 bytes
-tuning.read-buffer          | "1MiB"                 | "1MiB"                                       | from 4KiB to 64KiB
+tuning.read-buffer          | "1MiB"                 | "1MiB"                                       | from 4KiB to 128KiB
 spool.fsync                 | "interval:0s"          | "interval:0s"                                | interval:100ms
 http.bind-addr              | "relay.example:80"     | "relay.example:80"                           | an IP address and a port
 http.bind-addr              | "127.0.0.1:9097"       | 127.0.0.1:9097, where admin.bind-addr        | an address of its own
