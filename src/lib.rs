@@ -27,7 +27,7 @@
 //! | 4 | `fanout` | one write, every backend at once |
 //! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
 //! | 2 | `backend` | one backend as one shard sees it |
-//! | 1 | `engine`, `http`, `payload`, `metrics`, `events` | sockets; bytes and types |
+//! | 1 | `engine`, `http`, `payload`, `metrics`, `events`, `spool` | sockets; bytes and types; the durable log |
 //! | 0 | `limits`, `plan`, `clock` | every bound; what to run; the only clock |
 //!
 //! # What is not here
@@ -52,6 +52,7 @@ pub mod backend;
 
 pub mod http;
 pub mod payload;
+pub mod spool;
 
 pub mod engine;
 pub mod events;

@@ -169,6 +169,107 @@ pub const VERSION_BYTES_MAX: usize = 64;
 /// Addresses kept of one name. What DNS says past it is ignored.
 pub const ADDRESSES_MAX: usize = 16;
 
+// ---- The spool ---------------------------------------------------------------------------------
+
+/// Bytes that one backend may be owed. Past it `when-full` decides.
+pub const OWED_BYTES_MAX: u64 = 10 * 1024 * MIB as u64;
+/// How long something may be owed. Past it it is dropped and counted.
+pub const OWED_AGE_MAX: Duration = Duration::from_secs(168 * 3600);
+/// Between two syncs of a log, by default.
+pub const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+/// Failures of one record, alone, before it is set aside. See also [`POISON_WAIT`].
+pub const POISON_ATTEMPTS: u32 = 8;
+/// How long it must have failed for that.
+pub const POISON_WAIT: Duration = Duration::from_secs(60);
+/// Bytes of one segment. A larger record has a segment of its own.
+pub const SEGMENT_BYTES: u64 = 8 * MIB as u64;
+/// Smallest `segment-size`.
+pub const SET_SEGMENT_BYTES_MIN: u64 = 64 * KIB as u64;
+/// Largest `segment-size`.
+pub const SET_SEGMENT_BYTES_MAX: u64 = 1024 * MIB as u64;
+/// Smallest `[spool] max-size`: one segment of the smallest size.
+pub const SET_OWED_BYTES_MIN: u64 = SET_SEGMENT_BYTES_MIN;
+/// Largest `[spool] max-size` and `buffer-size-mb`, in bytes.
+pub const SET_OWED_BYTES_MAX: u64 = 1024 * 1024 * 1024 * MIB as u64;
+/// Longest `[spool] max-age`: ten years.
+pub const SET_OWED_AGE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// Largest `poison-attempts`.
+pub const SET_POISON_ATTEMPTS_MAX: u32 = 1_000_000;
+/// Largest `replay-rate`, in bytes per second.
+pub const SET_REPLAY_RATE_MAX: u64 = 1024 * 1024 * MIB as u64;
+/// Bytes of one record. Past it it is damage.
+pub const RECORD_BYTES_MAX: u64 = 2 * 1024 * MIB as u64;
+/// What one read of a log takes.
+pub const SPOOL_READ_BYTES: usize = 256 * KIB;
+/// Young writes that one shard keeps account of. Past it a write is answered 503.
+pub const LEDGER_ENTRIES_MAX: usize = 1 << 20;
+/// Bytes of one replayed request. (The Go relay's own default.)
+pub const REPLAY_BATCH_BYTES_MAX: usize = 512 * KIB;
+/// Largest `max-batch-kb`, in bytes.
+pub const SET_REPLAY_BATCH_BYTES_MAX: usize = 64 * MIB;
+/// Between two tries to replay, at first and at most. (The Go relay's own defaults.)
+pub const REPLAY_WAIT_MIN: Duration = Duration::from_millis(500);
+/// See [`REPLAY_WAIT_MIN`].
+pub const REPLAY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest `Retry-After` that is honoured.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// Records of one window of replay. The rest comes with the next.
+pub const WINDOW_RECORDS_MAX: usize = 8192;
+/// Bytes of the first window of replay; what follows grows and shrinks with the answers.
+pub const WINDOW_BYTES_FIRST: usize = 64 * KIB;
+/// An answer to a window that takes longer makes the next one smaller.
+pub const WINDOW_SLOW: Duration = Duration::from_millis(400);
+/// An answer to a full window that takes less makes the next one larger.
+pub const WINDOW_QUICK: Duration = Duration::from_millis(100);
+/// Hand-over: how long new writes, and their clients, are held at most, at first.
+pub const HAND_OVER_WAIT_MIN: Duration = Duration::from_millis(2);
+/// The same after tries that were too short for a slow backend.
+pub const HAND_OVER_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Hand-over: how often shards are looked at.
+pub const HAND_OVER_LOOK: Duration = Duration::from_micros(100);
+/// After sends that timed out: how long a backend that is back has to finish what it still holds of
+/// them, before they are sent again.
+pub const GHOST_WAIT: Duration = Duration::from_millis(250);
+/// How often the replaying task looks whether anything is to be done.
+pub const REPLAY_LOOK: Duration = Duration::from_millis(20);
+/// How often what is owed is held against `max-size` and `max-age` while the backend is away.
+pub const TRIM_INTERVAL: Duration = Duration::from_millis(500);
+/// Records behind one that always fails which are tried to see whether the backend takes any.
+pub const CANARIES_MAX: usize = 8;
+/// Bytes of dead letters per backend. Past it poison is counted and dropped.
+pub const DEAD_LETTER_BYTES_MAX: u64 = 256 * MIB as u64;
+/// Bytes of a backend's reason that a dead letter keeps.
+pub const REASON_BYTES_MAX: usize = KIB;
+/// After a disk has failed: how soon it is tried again.
+pub const SPOOL_RETRY: Duration = Duration::from_secs(1);
+/// At the start: how long clients wait while backends that are up are brought level.
+pub const START_CATCH_UP_MAX: Duration = Duration::from_secs(2);
+/// Logs of earlier starts that are read at once. Past it the start is refused.
+pub const LOGS_MAX: usize = 65_536;
+
+const _: () = {
+    assert!(
+        SET_SEGMENT_BYTES_MIN <= SEGMENT_BYTES && SEGMENT_BYTES <= SET_SEGMENT_BYTES_MAX,
+        "a default can be set"
+    );
+    assert!(
+        SET_OWED_BYTES_MIN <= OWED_BYTES_MAX && OWED_BYTES_MAX <= SET_OWED_BYTES_MAX,
+        "a default can be set"
+    );
+    assert!(
+        REPLAY_BATCH_BYTES_MAX <= SET_REPLAY_BATCH_BYTES_MAX,
+        "a default can be set"
+    );
+    assert!(
+        REPLAY_WAIT_MIN.as_millis() <= REPLAY_WAIT_MAX.as_millis(),
+        "the first wait is not longer than the longest"
+    );
+    assert!(
+        (SET_BODY_BYTES_MAX + 4 * HEAD_BYTES_MAX) as u64 * 2 <= RECORD_BYTES_MAX + MIB as u64,
+        "a body, stamped, fits a record"
+    );
+};
+
 // ---- The process -------------------------------------------------------------------------------
 
 /// Shards. Past it the configuration is refused.

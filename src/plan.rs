@@ -5,6 +5,7 @@
 //! are within the bounds of `limits`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that the process does, once per start.
@@ -22,6 +23,8 @@ pub struct Plan {
     pub limits: LimitsPlan,
     /// What people who know their machine change.
     pub tuning: TuningPlan,
+    /// What is kept of what a backend missed, and how; `None` is off.
+    pub spool: Option<SpoolPlan>,
     /// The HTTP doors; each shard binds all of them.
     pub listeners: Vec<ListenerPlan>,
     /// The outputs of all listeners, in the order of the file; [`BackendId`] is an index into it.
@@ -87,6 +90,50 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// The spool: what is kept of what a backend missed. There is one if `dir` is set, or if any output
+/// of a Go file has a buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolPlan {
+    /// Where it lies. `None`: in memory, for the outputs with a buffer (as in the Go relay).
+    pub dir: Option<PathBuf>,
+    /// How long something may be owed; past it it is dropped and counted.
+    pub age_max: Duration,
+    /// What gives way when a backend is owed as much as may be.
+    pub when_full: WhenFull,
+    /// When what is kept is safe from a power cut.
+    pub fsync: Fsync,
+    /// A write that no backend took is kept and answered 202, instead of refused.
+    pub accept_when_all_fail: bool,
+    /// Bytes per second of replay to one backend; 0 is as fast as it takes them.
+    pub replay_bytes_per_second: u64,
+    /// So often a record may fail alone before it is set aside, if the backend takes others.
+    pub poison_attempts: u32,
+    /// And for so long.
+    pub poison_after: Duration,
+    /// Bytes of one file of a log.
+    pub segment_bytes: u64,
+}
+
+/// What gives way when a backend is owed as much as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest that it is owed.
+    DropOldest,
+    /// New writes: 503.
+    Refuse,
+}
+
+/// When what is kept is safe from a power cut. It is safe from a kill at once, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before the client hears success; writes that come together are synced together.
+    Always,
+    /// So often.
+    Every(Duration),
+    /// When the kernel likes.
+    Never,
 }
 
 /// What a client may use up. Bytes and durations; all above zero.
@@ -184,6 +231,12 @@ pub struct BackendPlan {
     pub writes: bool,
     /// Takes queries.
     pub queries: bool,
+    /// Bytes that may be owed to it; 0: what it misses is gone.
+    pub owed_bytes_max: u64,
+    /// Bytes of one replayed request, if several records go into it.
+    pub replay_batch_bytes_max: usize,
+    /// Longest wait between two tries to replay.
+    pub replay_wait_max: Duration,
 }
 
 /// What a backend is; it fills in the endpoints that are not named.

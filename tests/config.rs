@@ -4,8 +4,9 @@
 use influxdb_relay::config::problem::Problem;
 use influxdb_relay::config::section::Source;
 use influxdb_relay::config::{Effective, Facts, Input, keys, read};
-use influxdb_relay::plan::BackendId;
+use influxdb_relay::plan::{BackendId, BackendPlan, Fsync, SpoolPlan, WhenFull};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Effective, Vec<Problem>> {
@@ -54,6 +55,37 @@ fn cells<const N: usize>(table: &'static str) -> impl Iterator<Item = [&'static 
         assert_eq!(cells.next(), None, "{line}");
         row
     })
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes owed at most, bytes of one replayed request, milliseconds between two tries at most.
+type Kept = (u64, usize, u128);
+
+/// An output of which nothing is kept, and the defaults.
+const NOT_KEPT: Kept = (0, 512 * 1024, 10_000);
+
+fn kept(backend: &BackendPlan) -> Kept {
+    (
+        backend.owed_bytes_max,
+        backend.replay_batch_bytes_max,
+        backend.replay_wait_max.as_millis(),
+    )
+}
+
+/// The spool as the contract's table has it where nothing else is set.
+fn spool_in(dir: Option<&str>) -> SpoolPlan {
+    SpoolPlan {
+        dir: dir.map(PathBuf::from),
+        age_max: Duration::from_secs(604_800),
+        when_full: WhenFull::DropOldest,
+        fsync: Fsync::Every(Duration::from_millis(100)),
+        accept_when_all_fail: false,
+        replay_bytes_per_second: 0,
+        poison_attempts: 8,
+        poison_after: Duration::from_secs(60),
+        segment_bytes: 8 * MIB,
+    }
 }
 
 const ORIGINAL: &str = r#"
@@ -145,8 +177,13 @@ fn a_file_of_the_original_loads_unchanged() {
         (Duration::from_secs(10), "local2")
     );
     assert!(plan.refused.is_empty());
-    assert_eq!(plan.not_in_force.len(), 4, "{:#?}", plan.not_in_force);
-    assert!(plan.not_in_force[0].starts_with("http[0].output[1].buffer-size-mb is set, but"));
+    assert_eq!(plan.not_in_force.len(), 1, "{:#?}", plan.not_in_force);
+    assert!(plan.not_in_force[0].starts_with("udp[0] is set, but"));
+    let kept: Vec<Kept> = plan.backends.iter().map(kept).collect();
+    assert_eq!(kept, [NOT_KEPT, (100 * MIB, 50 * 1024, 5_000), NOT_KEPT]);
+    assert_eq!(plan.spool, Some(spool_in(None)));
+    assert_eq!(plan.notes.len(), 1, "{:#?}", plan.notes);
+    assert!(plan.notes[0].contains("in memory only, and lost on a restart"));
     assert!(plan.admin.is_none());
 }
 
@@ -199,14 +236,15 @@ tuning.probe-interval             | "5s"                               | 5s
 tuning.probe-timeout              | "1s"                               | 1s
 tuning.dns-interval               | "1m"                               | 1m
 spool.dir                         | "/var/spool/x"                     | /var/spool/x
-spool.max-size                    | "10GiB"                            | 10GiB
-spool.max-age                     | "168h"                             | 168h
+spool.max-size                    | "5GiB"                             | 5GiB
+spool.max-age                     | "24h"                              | 24h
 spool.when-full                   | "refuse"                           | refuse
-spool.fsync                       | "interval:100ms"                   | interval:100ms
+spool.fsync                       | "interval:1500ms"                  | interval:1s500ms
 spool.when-all-fail               | "accept"                           | accept
 spool.replay-rate                 | "1MB"                              | 1MB
-spool.poison-attempts             | 8                                  | 8
-spool.poison-after                | "1m"                               | 1m
+spool.poison-attempts             | 3                                  | 3
+spool.poison-after                | "5s"                               | 5s
+spool.segment-size                | "16MiB"                            | 16MiB
 http.name                         | "door"                             | door
 http.bind-addr                    | "[::1]:1"                          | [::1]:1
 http.default-retention-policy     | "autogen"                          | autogen
@@ -227,8 +265,8 @@ http.output.type                  | "prometheus"                       | prometh
 http.output.timeout               | "2s"                               | 2s
 http.output.skip-tls-verification | true                               | true
 http.output.buffer-size-mb        | 100                                | 100
-http.output.max-batch-kb          | 512                                | 512
-http.output.max-delay-interval    | "10s"                              | 10s
+http.output.max-batch-kb          | 64                                 | 64
+http.output.max-delay-interval    | "5s"                               | 5s
 http.output.username              | "jane"                             | jane
 http.output.token                 | "hunter2"                          | (secret)
 http.output.token-file            | "/run/secret"                      | (secret)
@@ -377,7 +415,33 @@ limits.max-connections      | -1                     | -1                       
 limits.max-inflight         | "1MB"                  | 1000000 bytes, which one body                | at least 25002048 bytes
 tuning.merge-batch          | "1KiB"                 | 1024 bytes, which one body                   | at least 16384 bytes
 tuning.read-buffer          | "1MiB"                 | "1MiB"                                       | from 4KiB to 128KiB
-spool.fsync                 | "interval:0s"          | "interval:0s"                                | interval:100ms
+spool.dir                   | 7                      | 7                                            | the name of a file
+spool.max-size              | 0                      | 0                                            | a size from 64KiB to 1024TiB
+spool.max-size              | "1025TiB"              | "1025TiB"                                    | a size from 64KiB to 1024TiB
+spool.max-size              | "10gb"                 | "10gb"                                       | a size from 64KiB to 1024TiB
+spool.max-age               | "7d"                   | "7d"                                         | a duration with its unit, from 1ms to 87840h
+spool.max-age               | "0"                    | "0"                                          | from 1ms to 87840h
+spool.max-age               | "87841h"               | "87841h"                                     | from 1ms to 87840h
+spool.when-full             | "drop-newest"          | "drop-newest"                                | "drop-oldest" or "refuse"
+spool.fsync                 | "interval:0s"          | "interval:0s"                                | from 1ms to 1h, such as "interval:100ms"
+spool.fsync                 | "interval:2h"          | "interval:2h"                                | from 1ms to 1h
+spool.fsync                 | "interval:"            | "interval:"                                  | "always", "never", or an interval
+spool.fsync                 | "100ms"                | "100ms"                                      | such as "interval:100ms"
+spool.fsync                 | "Always"               | "Always"                                     | "always"
+spool.when-all-fail         | "drop"                 | "drop"                                       | "refuse" or "accept"
+spool.replay-rate           | -1                     | -1                                           | a size from 0 to 1TiB
+spool.replay-rate           | "2TiB"                 | "2TiB"                                       | a size from 0 to 1TiB
+spool.poison-attempts       | 0                      | 0                                            | a whole number from 1 to 1000000
+spool.poison-attempts       | 1000001                | 1000001                                      | a whole number from 1 to 1000000
+spool.poison-after          | "2h"                   | "2h"                                         | a duration with its unit, from 1ms to 1h
+spool.segment-size          | 65535                  | 65535                                        | a size from 64KiB to 1GiB
+spool.segment-size          | "1025MiB"              | "1025MiB"                                    | a size from 64KiB to 1GiB
+http.output.buffer-size-mb  | -1                     | -1                                           | a whole number from 0 to 1073741824
+http.output.buffer-size-mb  | 1073741825             | 1073741825                                   | a whole number from 0 to 1073741824
+http.output.buffer-size-mb  | "100MB"                | "100MB"                                      | a whole number
+http.output.max-batch-kb    | 65537                  | 65537                                        | a whole number from 0 to 65536
+http.output.max-delay-interval | "61m"                  | "61m"                                        | a duration with its unit, from 0s to 1h
+http.output.max-delay-interval | 10                     | 10                                           | a duration with its unit
 http.bind-addr              | "relay.example:80"     | "relay.example:80"                           | an IP address and a port
 http.bind-addr              | "127.0.0.1:9097"       | 127.0.0.1:9097, where admin.bind-addr        | an address of its own
 http.default-ping-response  | 100                    | 100                                          | from 200 to 599
@@ -526,6 +590,249 @@ fn every_variable_overrides_the_file() {
                         .any(|problem| problem.at == variable)),
                 "{variable}"
             );
+        }
+    }
+}
+
+type Change = fn(&mut SpoolPlan);
+
+/// A key, its variable, a right value, and what that changes of the plan.
+const CHANGES: [(&str, &str, &str, Change); 14] = [
+    ("max-age", "RELAY_SPOOL_MAX_AGE", "1h", |spool| {
+        spool.age_max = Duration::from_secs(3600);
+    }),
+    ("when-full", "RELAY_SPOOL_WHEN_FULL", "refuse", |spool| {
+        spool.when_full = WhenFull::Refuse;
+    }),
+    (
+        "when-full",
+        "RELAY_SPOOL_WHEN_FULL",
+        "drop-oldest",
+        |spool| {
+            spool.when_full = WhenFull::DropOldest;
+        },
+    ),
+    ("fsync", "RELAY_SPOOL_FSYNC", "always", |spool| {
+        spool.fsync = Fsync::Always;
+    }),
+    ("fsync", "RELAY_SPOOL_FSYNC", "never", |spool| {
+        spool.fsync = Fsync::Never;
+    }),
+    ("fsync", "RELAY_SPOOL_FSYNC", "interval:1ms", |spool| {
+        spool.fsync = Fsync::Every(Duration::from_millis(1));
+    }),
+    (
+        "when-all-fail",
+        "RELAY_SPOOL_WHEN_ALL_FAIL",
+        "accept",
+        |spool| spool.accept_when_all_fail = true,
+    ),
+    (
+        "when-all-fail",
+        "RELAY_SPOOL_WHEN_ALL_FAIL",
+        "refuse",
+        |spool| spool.accept_when_all_fail = false,
+    ),
+    ("replay-rate", "RELAY_SPOOL_REPLAY_RATE", "1MB", |spool| {
+        spool.replay_bytes_per_second = 1_000_000;
+    }),
+    (
+        "poison-attempts",
+        "RELAY_SPOOL_POISON_ATTEMPTS",
+        "3",
+        |spool| spool.poison_attempts = 3,
+    ),
+    ("poison-after", "RELAY_SPOOL_POISON_AFTER", "5s", |spool| {
+        spool.poison_after = Duration::from_secs(5);
+    }),
+    (
+        "segment-size",
+        "RELAY_SPOOL_SEGMENT_SIZE",
+        "64KiB",
+        |spool| spool.segment_bytes = 65_536,
+    ),
+    (
+        "segment-size",
+        "RELAY_SPOOL_SEGMENT_SIZE",
+        "1GiB",
+        |spool| {
+            spool.segment_bytes = 1 << 30;
+        },
+    ),
+    ("dir", "RELAY_SPOOL_DIR", "/other", |spool| {
+        spool.dir = Some(PathBuf::from("/other"));
+    }),
+];
+
+#[test]
+fn each_spool_key_changes_one_thing() {
+    for (key, variable, value, change) in CHANGES {
+        let mut want = spool_in(Some("/d"));
+        change(&mut want);
+        let (dir, first) = match key {
+            "dir" => ("", ("RELAY_LOG", "info")),
+            _ => ("dir = \"/d\"\n", ("RELAY_SPOOL_DIR", "/d")),
+        };
+        let quoted = match key {
+            "poison-attempts" => value.to_owned(),
+            _ => format!("{value:?}"),
+        };
+        let output = "[[http]]\noutput = [{ location = \"http://h\" }]\n";
+        let in_file = file(&format!("{output}[spool]\n{dir}{key} = {quoted}\n"));
+        assert_eq!(in_file.plan.spool.as_ref(), Some(&want), "{key} = {value}");
+        let in_env = env(&[("RELAY_HTTP_OUTPUTS", TWO), first, (variable, value)]);
+        assert_eq!(
+            in_env.plan.spool.as_ref(),
+            Some(&want),
+            "{variable}={value}"
+        );
+        for effective in [in_file, in_env] {
+            let plan = effective.plan;
+            assert!(
+                plan.not_in_force.is_empty() && plan.notes.is_empty(),
+                "{key}: {plan:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_check_shows_of_the_spool_by_default() {
+    let effective = env(&[("RELAY_HTTP_OUTPUTS", TWO)]);
+    assert_eq!(effective.plan.spool, None);
+    assert_eq!(kept(&effective.plan.backends[0]), NOT_KEPT);
+    for (key, shown) in [
+        ("spool.dir", "none"),
+        ("spool.max-size", "10GiB"),
+        ("spool.max-age", "168h"),
+        ("spool.when-full", "drop-oldest"),
+        ("spool.fsync", "interval:100ms"),
+        ("spool.when-all-fail", "refuse"),
+        ("spool.replay-rate", "0"),
+        ("spool.poison-attempts", "8"),
+        ("spool.poison-after", "1m"),
+        ("spool.segment-size", "8MiB"),
+        ("http[0].output[0].buffer-size-mb", "0"),
+        ("http[0].output[0].max-batch-kb", "512"),
+        ("http[0].output[0].max-delay-interval", "10s"),
+    ] {
+        assert_eq!(row(&effective, key), (shown, Source::Default), "{key}");
+    }
+}
+
+/// What `[spool]` says, what the output says; bytes that may be owed, whether there is a spool;
+/// what each note holds.
+const OWED: &str = r#"
+                                     |                                                |            0 | none   |
+                                     | buffer-size-mb = 0                             |            0 | none   |
+                                     | buffer-size-mb = 3                             |      3145728 | memory | in memory only
+dir = ""                             | buffer-size-mb = 3                             |      3145728 | memory | in memory only
+                                     | buffer-size-mb = 3, drop-responses = true      |      3145728 | memory | in memory only
+                                     | buffer-size-mb = 3, write = false              |            0 | none   | output[0] takes no writes
+dir = "/d"                           |                                                |  10737418240 | /d     |
+dir = "/d", max-size = "64KiB"       |                                                |        65536 | /d     |
+dir = "/d", max-size = "64KiB"       | buffer-size-mb = 0                             |        65536 | /d     |
+dir = "/d", max-size = "64KiB"       | buffer-size-mb = 3                             |      3145728 | /d     |
+dir = "/d"                           | buffer-size-mb = 3, drop-responses = true      |      3145728 | /d     |
+dir = "/d"                           | drop-responses = true                          |  10737418240 | /d     |
+dir = "/d"                           | write = false                                  |            0 | /d     |
+dir = "/d"                           | buffer-size-mb = 3, write = false              |            0 | /d     | output[0] takes no writes
+max-size = "1GiB"                    |                                                |            0 | none   | spool.max-size is set, but neither spool.dir nor a buffer-size-mb is
+max-age = "1h"                       |                                                |            0 | none   | spool.max-age is set, but neither
+max-age = "1h", max-size = "1GiB"    | buffer-size-mb = 3                             |      3145728 | memory | spool.max-size is set, but spool.dir is not; in memory only
+fsync = "always"                     | buffer-size-mb = 3                             |      3145728 | memory | spool.fsync is set, but spool.dir is not; in memory only
+"#;
+
+#[test]
+fn what_may_be_owed_and_where_it_is_kept() {
+    let lines = OWED.trim_matches('\n').lines();
+    for line in lines {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [spool, output, owed, place, notes] = cells[..] else {
+            panic!("{line}");
+        };
+        let comma = if output.is_empty() { "" } else { "," };
+        let plan = file(&format!(
+            "spool = {{ {spool} }}\n[[http]]\noutput = [{{ location = \"http://h\"{comma} {output} }}, {{ location = \"http://other\", write = false }}]"
+        ))
+        .plan;
+        let owed_by_each: Vec<u64> = plan.backends.iter().map(|one| one.owed_bytes_max).collect();
+        assert_eq!(owed_by_each, [owed.parse::<u64>().unwrap(), 0], "{line}");
+        let found = match &plan.spool {
+            None => "none",
+            Some(SpoolPlan { dir: None, .. }) => "memory",
+            Some(SpoolPlan { dir: Some(dir), .. }) => dir.to_str().unwrap(),
+        };
+        assert_eq!(found, place, "{line}");
+        let notes: Vec<&str> = notes.split("; ").filter(|note| !note.is_empty()).collect();
+        let said: Vec<&String> = plan
+            .notes
+            .iter()
+            .filter(|note| !note.contains("no write succeeds"))
+            .collect();
+        assert_eq!(said.len(), notes.len(), "{line}: {said:?}");
+        for (said, note) in said.iter().zip(notes) {
+            assert!(said.contains(note), "{line}: {said}");
+        }
+        assert!(plan.not_in_force.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn an_empty_variable_turns_the_spool_of_the_file_off() {
+    let text = "[spool]\ndir = \"/d\"\n[[http]]\noutput = [{ location = \"http://h\" }]";
+    assert_eq!(file(text).plan.spool, Some(spool_in(Some("/d"))));
+    let off = load(Some(text), &[("RELAY_SPOOL_DIR", "")]).unwrap();
+    assert_eq!(off.plan.spool, None);
+    assert_eq!(kept(&off.plan.backends[0]), NOT_KEPT);
+    assert_eq!(row(&off, "spool.dir"), ("", Source::Env));
+}
+
+/// `max-batch-kb`, `max-delay-interval`; what `check` shows of both; bytes, milliseconds, notes.
+const REPLAYED: &str = r#"
+0     | 0     | 512   | 10s   |   524288 |   10000 | 0
+0     | 0s    | 512   | 10s   |   524288 |   10000 | 0
+1     | 1ns   | 1     | 500ms |     1024 |     500 | 1
+50    | 499ms | 50    | 500ms |    51200 |     500 | 1
+50    | 500ms | 50    | 500ms |    51200 |     500 | 0
+65536 | 1h    | 65536 | 1h    | 67108864 | 3600000 | 0
+"#;
+
+#[test]
+fn how_an_output_is_replayed() {
+    let text = "[spool]\ndir = \"/d\"\n[[http]]\noutput = [{ location = \"http://a\", BOTH }, { location = \"http://b\", BOTH }]";
+    for [batch, delay, batch_shown, delay_shown, bytes, millis, notes] in cells(REPLAYED) {
+        let both = format!("max-batch-kb = {batch}, max-delay-interval = {delay:?}");
+        let in_file = file(&text.replace("BOTH", &both));
+        let variables = [
+            ("RELAY_HTTP_MAX_BATCH_KB", batch),
+            ("RELAY_HTTP_MAX_DELAY_INTERVAL", delay),
+            ("RELAY_HTTP_BUFFER_SIZE_MB", "7"),
+        ];
+        let in_env = load(Some(&text.replace(", BOTH", "")), &variables).unwrap();
+        let notes: usize = notes.parse().unwrap();
+        for (effective, source, owed, notes) in [
+            (in_file, Source::File, 10 * 1024 * MIB, 2 * notes), // one for each output
+            (in_env, Source::Env, 7 * MIB, notes),
+        ] {
+            for (i, backend) in effective.plan.backends.iter().enumerate() {
+                let want = (owed, bytes.parse().unwrap(), millis.parse().unwrap());
+                assert_eq!(kept(backend), want, "{both} {source}");
+                let shown =
+                    |name| row(&effective, &format!("http[0].output[{i}].{name}")).to_owned();
+                assert_eq!(shown("max-batch-kb"), (batch_shown, source));
+                assert_eq!(shown("max-delay-interval"), (delay_shown, source));
+            }
+            let said = &effective.plan.notes;
+            assert_eq!(said.len(), notes, "{said:?}");
+            for note in said {
+                assert!(
+                    note.ends_with(&format!(
+                        "is {delay}, and 500ms is in force, the least there is"
+                    )),
+                    "{note}"
+                );
+            }
         }
     }
 }

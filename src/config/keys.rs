@@ -90,6 +90,7 @@ pub const SPOOL: &[Key] = &[
     key("replay-rate", "RELAY_SPOOL_REPLAY_RATE"),
     key("poison-attempts", "RELAY_SPOOL_POISON_ATTEMPTS"),
     key("poison-after", "RELAY_SPOOL_POISON_AFTER"),
+    key("segment-size", "RELAY_SPOOL_SEGMENT_SIZE"),
 ];
 
 /// `[[http]]`; the variables speak of the first one.

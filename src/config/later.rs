@@ -1,64 +1,25 @@
-//! What later versions do, read and checked today: spool, UDP, filters. Pure.
+//! What later versions do, read and checked today: UDP, filters. Pure.
 //!
 //! A file of the Go relay, or of a newer version of this one, is held to the same rules now, so
 //! that it does not turn out wrong on the day the feature comes.
 
 use crate::config::keys;
-use crate::config::kind::{Bytes, List, Text, Wait, Whole, Word};
+use crate::config::kind::{Bytes, List, Text, Whole, Word};
 use crate::config::listener::{MODES, Mode, implied};
 use crate::config::location::{is_host_name, parse, port_number};
-use crate::config::output::{NAME, PATH};
-use crate::config::process::WAIT;
+use crate::config::output::NAME;
 use crate::config::reader::Reader;
 use crate::config::section::Section;
 use crate::config::special::Bind;
-use crate::config::units::duration;
 use crate::config::variable;
 use crate::limits as bound;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 const SIZE: Bytes = Bytes {
     min: 0,
     max: usize::MAX,
 };
-const AGE: Wait = Wait {
-    min: bound::SET_WAIT_MIN,
-    max: Duration::from_secs(10 * 366 * 24 * 3600),
-};
-const WHEN_FULL: Word<&str> = Word(&[("drop-oldest", "drop-oldest"), ("refuse", "refuse")]);
-const WHEN_ALL_FAIL: Word<&str> = Word(&[("refuse", "refuse"), ("accept", "accept")]);
-const FSYNC: Text = Text {
-    want: "\"always\", \"never\" or \"interval:100ms\"",
-    is_right: |text| match text.strip_prefix("interval:") {
-        Some(interval) => duration(interval).is_some_and(|interval| !interval.is_zero()),
-        None => matches!(text, "always" | "never"),
-    },
-};
-const NO_SPOOL: &str = "this version has no spool: what a backend misses is gone";
 const NO_UDP: &str = "this version has no UDP: no datagram is received";
-
-/// `[spool]`: off while `dir` is not set.
-pub fn spool(reader: &mut Reader<'_>, top: &Section<'_>) {
-    let section = &reader.inner(top, "spool", keys::SPOOL);
-    reader.later(section, "dir", &PATH, NO_SPOOL);
-    reader.later(section, "max-size", &SIZE, NO_SPOOL);
-    reader.later(section, "max-age", &AGE, NO_SPOOL);
-    reader.later(section, "when-full", &WHEN_FULL, NO_SPOOL);
-    reader.later(section, "fsync", &FSYNC, NO_SPOOL);
-    reader.later(section, "when-all-fail", &WHEN_ALL_FAIL, NO_SPOOL);
-    reader.later(section, "replay-rate", &SIZE, NO_SPOOL);
-    reader.later(
-        section,
-        "poison-attempts",
-        &Whole {
-            min: 1,
-            max: 1_000_000,
-        },
-        NO_SPOOL,
-    );
-    reader.later(section, "poison-after", &WAIT, NO_SPOOL);
-}
 
 /// Every `[[udp]]`, or the one that the environment describes: its name, and where it stands.
 pub fn udp(reader: &mut Reader<'_>, top: &Section<'_>) -> Vec<(String, String)> {

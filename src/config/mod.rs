@@ -24,6 +24,7 @@ pub mod reader;
 pub mod secret;
 pub mod section;
 pub mod special;
+pub mod spool;
 pub mod units;
 pub mod unknown;
 pub mod variable;
@@ -94,8 +95,9 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
     let log = process::log(&mut reader, &top);
     let limits = process::limits(&mut reader, &top);
     let tuning = process::tuning(&mut reader, &top);
-    later::spool(&mut reader, &top);
-    let doors = listener::read(&mut reader, &top);
+    let spool = spool::read(&mut reader, &top);
+    let mut doors = listener::read(&mut reader, &top);
+    let spool = spool::settle(&mut reader, spool, &mut doors.backends);
     let udp = later::udp(&mut reader, &top);
     later::filters(&mut reader, &top);
     check_names(&mut reader, &doors, &udp);
@@ -125,6 +127,7 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
         log,
         limits,
         tuning,
+        spool,
         listeners,
         backends,
         not_in_force,

@@ -2,12 +2,13 @@
 
 use crate::config::goforks::{Named, endpoints};
 use crate::config::keys;
-use crate::config::kind::{Flag, Text, Wait, Whole, Word};
+use crate::config::kind::{Flag, Kind, Text, Wait, Whole, Word, Written};
 use crate::config::location::{Location, WANT, basic, parse};
 use crate::config::process::count;
 use crate::config::reader::Reader;
 use crate::config::secret;
 use crate::config::section::Section;
+use crate::config::units::show_duration;
 use crate::limits as bound;
 use crate::plan::{BackendKind, BackendPlan, Secret};
 use std::time::Duration;
@@ -42,10 +43,10 @@ const ENDPOINT: Text = Text {
     want: "a path such as \"/write\"",
     is_right: |path| path.bytes().all(|byte| byte.is_ascii_graphic()) && !path.contains('#'),
 };
-const NO_SPOOL: &str = "this version has no spool: what a backend misses is gone";
 
 /// The backend, or `None` where it has no location that can be used (which is noted).
-/// Its label is its name; the caller makes labels unique.
+/// Its label is its name, and it may be owed what its own buffer holds; the caller makes labels
+/// unique, and `spool` knows what it may be owed with a directory.
 pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<BackendPlan> {
     let location = read_location(reader, section);
     let shown = location.as_ref().map_or("", |location| &location.shown);
@@ -70,6 +71,9 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<BackendPla
     let drop_responses = reader.take(section, "drop-responses", &Flag, false);
     let writes = reader.take(section, "write", &Flag, true);
     let queries = reader.take(section, "query", &Flag, true);
+    let owed_bytes_max = read_buffer(reader, section, writes);
+    let replay_batch_bytes_max = read_batch(reader, section);
+    let replay_wait_max = read_delay(reader, section);
     read_later(
         reader,
         section,
@@ -92,6 +96,9 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<BackendPla
         drop_responses,
         writes,
         queries,
+        owed_bytes_max,
+        replay_batch_bytes_max,
+        replay_wait_max,
     })
 }
 
@@ -207,29 +214,113 @@ fn read_authorization(
     all.into_iter().flatten().next().map(Secret)
 }
 
+/// `buffer-size-mb`, in bytes. What takes no writes is owed none.
+fn read_buffer(reader: &mut Reader<'_>, section: &Section<'_>, writes: bool) -> u64 {
+    let kind = Whole {
+        min: 0,
+        max: bound::SET_OWED_BYTES_MAX / bound::MIB as u64,
+    };
+    let mebibytes = reader.take(section, "buffer-size-mb", &kind, 0);
+    if mebibytes > 0 && !writes {
+        let called = reader.called(section, "buffer-size-mb");
+        let output = &section.path;
+        note(
+            reader,
+            format!("{called} is set, but {output} takes no writes: nothing is kept for it"),
+        );
+        return 0;
+    }
+    mebibytes * bound::MIB as u64
+}
+
+/// `max-batch-kb`, in bytes.
+fn read_batch(reader: &mut Reader<'_>, section: &Section<'_>) -> usize {
+    let kibibytes = reader.take(section, "max-batch-kb", &Batch, 0);
+    usize::try_from(Batch::in_force(kibibytes)).unwrap_or(usize::MAX) * bound::KIB
+}
+
+/// `max-delay-interval`.
+fn read_delay(reader: &mut Reader<'_>, section: &Section<'_>) -> Duration {
+    let written = reader.take(section, "max-delay-interval", &Delay, Duration::ZERO);
+    let delay = Delay::in_force(written);
+    if !written.is_zero() && written < delay {
+        let called = reader.called(section, "max-delay-interval");
+        let (written, least) = (show_duration(written), show_duration(delay));
+        note(
+            reader,
+            format!("{called} is {written}, and {least} is in force, the least there is"),
+        );
+    }
+    delay
+}
+
+/// Once, as one variable may speak of many outputs.
+fn note(reader: &mut Reader<'_>, note: String) {
+    if !reader.notes.contains(&note) {
+        reader.notes.push(note);
+    }
+}
+
+/// `max-batch-kb` as it is written, shown as it is in force.
+struct Batch;
+
+impl Batch {
+    const WRITTEN: Whole = Whole {
+        min: 0,
+        max: (bound::SET_REPLAY_BATCH_BYTES_MAX / bound::KIB) as u64,
+    };
+
+    /// 0 is the default, as in the Go relay.
+    fn in_force(written: u64) -> u64 {
+        match written {
+            0 => (bound::REPLAY_BATCH_BYTES_MAX / bound::KIB) as u64,
+            kibibytes => kibibytes,
+        }
+    }
+}
+
+impl Kind for Batch {
+    type Value = u64;
+    fn read(&self, written: Written<'_>) -> Option<u64> {
+        Self::WRITTEN.read(written)
+    }
+    fn want(&self) -> String {
+        Self::WRITTEN.want()
+    }
+    fn show(&self, value: &u64) -> String {
+        Self::in_force(*value).to_string()
+    }
+}
+
+/// `max-delay-interval` as it is written, shown as it is in force.
+struct Delay;
+
+impl Delay {
+    /// 0 is the default, as in the Go relay; the first wait is never longer than the longest.
+    fn in_force(written: Duration) -> Duration {
+        if written.is_zero() {
+            bound::REPLAY_WAIT_MAX
+        } else {
+            written.max(bound::REPLAY_WAIT_MIN)
+        }
+    }
+}
+
+impl Kind for Delay {
+    type Value = Duration;
+    fn read(&self, written: Written<'_>) -> Option<Duration> {
+        TIMEOUT.read(written)
+    }
+    fn want(&self) -> String {
+        TIMEOUT.want()
+    }
+    fn show(&self, value: &Duration) -> String {
+        show_duration(Self::in_force(*value))
+    }
+}
+
 /// Keys that this version knows and does not act on.
 fn read_later(reader: &mut Reader<'_>, section: &Section<'_>, tls: bool) {
-    let megabytes = Whole {
-        min: 0,
-        max: 1024 * 1024,
-    };
-    let kilobytes = Whole {
-        min: 0,
-        max: 1024 * 1024,
-    };
-    reader.later(section, "buffer-size-mb", &megabytes, NO_SPOOL);
-    reader.later(
-        section,
-        "max-batch-kb",
-        &kilobytes,
-        "this version has no spool, so nothing is replayed in batches",
-    );
-    reader.later(
-        section,
-        "max-delay-interval",
-        &TIMEOUT,
-        "this version has no spool, so nothing is replayed after a delay",
-    );
     reader.later(
         section,
         "ca-file",

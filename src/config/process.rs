@@ -223,6 +223,7 @@ pub fn count(
     usize::try_from(reader.take(section, name, kind, default as u64)).unwrap_or(usize::MAX)
 }
 
-fn narrow(number: u64) -> u32 {
+/// A count of 32 bits, as its kind is bounded.
+pub fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

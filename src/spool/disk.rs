@@ -1,0 +1,155 @@
+//! Where segments lie: in a folder, or in memory that the kernel keeps for us.
+//!
+//! A log knows its disk by this trait only, so that a simulation can cut the power. Files are written
+//! and read by position; space is taken when a file is made, so that a full disk is met there and not
+//! in the middle of a record. Nothing is mapped: a disk that fails is an error, never a signal.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use rustix::io::Errno;
+
+/// The files of one log.
+pub trait Disk: Send + Sync + 'static {
+    /// One of them.
+    type File: DiskFile;
+
+    /// A new file of `bytes` zeros, with its space taken.
+    ///
+    /// # Errors
+    /// What the disk says: mostly that it is full.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes what was created and removed safe from a power cut.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// A file that is read and written by position, by several threads.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Writes all of `bytes` at `at`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+
+    /// Reads what there is at `at`; 0 at the end.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Makes what was written safe from a power cut. Waits for the disk.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Gives back what lies behind `bytes`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn cut(&self, bytes: u64) -> io::Result<()>;
+}
+
+impl DiskFile for fs::File {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+}
+
+/// A place for files: a folder, or memory.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A folder of one log.
+    Folder(PathBuf),
+    /// Memory, as anonymous files: what other shards read by the same calls.
+    Memory,
+}
+
+impl Place {
+    /// Makes a folder that only its owner may look into, with those above it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn folder(path: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)?;
+        Ok(Self::Folder(path.to_owned()))
+    }
+}
+
+impl Disk for Place {
+    type File = fs::File;
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<fs::File> {
+        match self {
+            Self::Folder(path) => {
+                let path = path.join(name);
+                let file = fs::OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)?;
+                if let Err(why) = take_space(&file, bytes) {
+                    let _as_well_as_we_can = fs::remove_file(&path);
+                    return Err(why);
+                }
+                Ok(file)
+            }
+            Self::Memory => {
+                let file: OwnedFd = memfd_create(name, MemfdFlags::CLOEXEC)?;
+                Ok(fs::File::from(file))
+            }
+        }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match self {
+            Self::Folder(path) => fs::remove_file(path.join(name)),
+            Self::Memory => Ok(()), // gone with its last holder
+        }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        match self {
+            Self::Folder(path) => fs::File::open(path)?.sync_all(),
+            Self::Memory => Ok(()),
+        }
+    }
+}
+
+fn take_space(file: &fs::File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        // Some file systems cannot: there a full disk is met at the write.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
+        taken => Ok(taken?),
+    }
+}

@@ -1,0 +1,82 @@
+//! One listener's outputs as the spool sees them, and what may become of a write there. Pure.
+
+use crate::plan::{BackendId, WhenFull};
+
+/// One listener's outputs, as the spool sees them: bit `i` of a mask is its output `i`.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Its backends, at most 64.
+    pub outputs: Vec<BackendId>,
+    /// Those that are owed what they miss.
+    pub spooled: u64,
+    /// Those that do not take writes at all.
+    pub closed: u64,
+    pub(super) targets: Vec<u8>,
+}
+
+impl Door {
+    /// A listener's outputs, each with whether it takes writes and whether it is owed what it misses.
+    pub fn new(outputs: &[(BackendId, bool, bool)]) -> Self {
+        let mask = |of: fn(&(BackendId, bool, bool)) -> bool| {
+            let bits = outputs.iter().enumerate();
+            bits.fold(0, |mask, (i, output)| mask | u64::from(of(output)) << i)
+        };
+        let spooled = outputs.iter().filter(|output| output.1 && output.2);
+        let targets = spooled.flat_map(|output| {
+            let index = u16::try_from(output.0.0).expect("limits: 64 listeners of 64 outputs");
+            index.to_le_bytes()
+        });
+        Self {
+            outputs: outputs.iter().map(|output| output.0).collect(),
+            spooled: mask(|output| output.1 && output.2),
+            closed: mask(|output| !output.1),
+            targets: targets.collect(),
+        }
+    }
+}
+
+/// What may be owed, and what gives way.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// What gives way when a backend is owed as much as may be.
+    pub when_full: WhenFull,
+    /// A write that nobody took is kept for all.
+    pub accept_when_all_fail: bool,
+    /// A client hears success only when its write is safe from a power cut.
+    pub sync_first: bool,
+}
+
+/// Who is sent a write now, and who is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gates {
+    /// It is sent to these.
+    pub send: u64,
+    /// It joined the tail of what these are owed.
+    pub tail: u64,
+    /// It is held for these: see `Keeper::released`.
+    pub held: u64,
+}
+
+/// What became of a write that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is being kept, under this sequence.
+    As(u64, Gates),
+    /// The disk takes nothing: it goes on without being kept.
+    Not(Gates),
+    /// A backend is owed as much as may be, and it is to be refused.
+    Full,
+    /// No backend would be sent it, and what nobody takes is to be refused.
+    Nobody,
+}
+
+/// What a flush or a recovery changed about the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskChange {
+    /// Nothing.
+    None,
+    /// It failed: what was said.
+    Failed(String),
+    /// It takes writes again.
+    Recovered,
+}

@@ -1,0 +1,308 @@
+//! One record of a log, as bytes and as a type. Pure.
+//!
+//! ```text
+//!   0  4  state: `KEPT`, or `VOID` once the write was refused to its client (outside the checksum)
+//!   4  4  CRC32C of all that follows
+//!   8  4  bytes of the record, this header included, a multiple of 8
+//!  12  1  kind of write          13  1  flags: 1 = may be joined with others
+//!  14  2  count of targets
+//!  16  8  sequence in its log    24  8  order in its run, nanoseconds    32  8  wall clock, milliseconds
+//!  40  4  bytes of the query     44  4  of the headers   48  4  of the credentials   52  4  of the body
+//!  56     targets, two bytes each: indices into the log's names; query, headers, credentials, body;
+//!         zeros up to the next multiple of 8
+//! ```
+//!
+//! All numbers are little endian. Bytes from a disk are never trusted: whatever does not add up is
+//! damage, and the reader goes on behind it.
+
+/// What the bytes at one place amount to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// A whole record.
+    Record(Record<'a>),
+    /// Nothing was ever written here.
+    End,
+    /// The record goes on past the bytes at hand; it says that it has so many.
+    Partial(usize),
+    /// Not a record, or not as it was written.
+    Damaged,
+}
+
+/// One record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Whether the write was refused to its client, so that nobody is owed it.
+    pub void: bool,
+    /// Its place in its log.
+    pub sequence: u64,
+    /// Its place among the records of all shards of its run.
+    pub order: u64,
+    /// When it was kept: milliseconds since 1970.
+    pub wall_ms: u64,
+    /// What was written.
+    pub parts: Parts<'a>,
+    /// Bytes on disk.
+    pub bytes: usize,
+}
+
+/// What a write consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// Which endpoint, as a number.
+    pub kind: u8,
+    /// Whether the body is whole lines and may be joined with others by a newline.
+    pub joinable: bool,
+    /// Which backends it is for: indices into the log's names, two little-endian bytes each.
+    pub targets: &'a [u8],
+    /// The query, without `?`.
+    pub query: &'a [u8],
+    /// Header lines, each with its CRLF.
+    pub headers: &'a [u8],
+    /// The client's `Authorization`.
+    pub authorization: &'a [u8],
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// Bytes before the targets.
+pub const HEAD_BYTES: usize = 56;
+const KEPT: &[u8; 4] = b"KEPT";
+/// What replaces the state of a record that was refused to its client.
+pub const VOID: &[u8; 4] = b"VOID";
+const ALIGN: usize = 8;
+
+impl Parts<'_> {
+    /// Bytes that a record of these parts has on disk.
+    pub fn record_bytes(&self) -> usize {
+        let bytes = HEAD_BYTES
+            + self.targets.len()
+            + self.query.len()
+            + self.headers.len()
+            + self.authorization.len()
+            + self.body.len();
+        bytes.next_multiple_of(ALIGN)
+    }
+
+    /// Whether backend number `name` is among the targets.
+    pub fn is_for(&self, name: usize) -> bool {
+        let is = |pair: &[u8]| usize::from(u16::from_le_bytes([pair[0], pair[1]])) == name;
+        self.targets.chunks_exact(2).any(is)
+    }
+}
+
+/// Appends a record whose order and time [`seal`] will fill in; what is too long for its field is
+/// the caller's bug.
+pub fn encode(out: &mut Vec<u8>, sequence: u64, parts: &Parts<'_>) {
+    let start = out.len();
+    let bytes = parts.record_bytes();
+    out.extend_from_slice(KEPT);
+    out.extend_from_slice(&[0; 4]);
+    put_length(out, bytes);
+    out.push(parts.kind);
+    out.push(u8::from(parts.joinable));
+    let targets = u16::try_from(parts.targets.len() / 2).expect("as many as there are names");
+    out.extend_from_slice(&targets.to_le_bytes());
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&[0; 16]);
+    let pieces = [parts.query, parts.headers, parts.authorization, parts.body];
+    for piece in pieces {
+        put_length(out, piece.len());
+    }
+    out.extend_from_slice(parts.targets);
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+    out.resize(start + bytes, 0);
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("limits: no body reaches 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+}
+
+/// Dates the encoded record at the start of `record` and makes its checksum. Its bytes.
+pub fn seal(record: &mut [u8], order: u64, wall_ms: u64) -> usize {
+    let bytes = usize_at(record, 8);
+    let record = &mut record[..bytes];
+    record[24..32].copy_from_slice(&order.to_le_bytes());
+    record[32..40].copy_from_slice(&wall_ms.to_le_bytes());
+    let sum = crc32c::crc32c(&record[8..]);
+    record[4..8].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// Bytes of the encoded record at the start of `record`.
+pub fn bytes_of(record: &[u8]) -> usize {
+    usize_at(record, 8)
+}
+
+/// Reads what begins at the start of `bytes`; a record of more than `bytes_max` is damage.
+pub fn decode(bytes: &[u8], bytes_max: usize) -> Found<'_> {
+    let Some(head) = bytes.get(..HEAD_BYTES) else {
+        return match bytes.iter().all(|&byte| byte == 0) {
+            true => Found::End,
+            false => Found::Partial(HEAD_BYTES),
+        };
+    };
+    let void = match &head[..4] {
+        state if state == KEPT => false,
+        state if state == VOID => true,
+        [0, 0, 0, 0] if head.iter().all(|&byte| byte == 0) => return Found::End,
+        _ => return Found::Damaged,
+    };
+    let length = usize_at(head, 8);
+    if length < HEAD_BYTES || !length.is_multiple_of(ALIGN) || length > bytes_max {
+        return Found::Damaged;
+    }
+    let Some(whole) = bytes.get(..length) else {
+        return Found::Partial(length);
+    };
+    if crc32c::crc32c(&whole[8..]) != u32_at(head, 4) {
+        return Found::Damaged;
+    }
+    let lengths = [
+        2 * usize::from(u16::from_le_bytes([head[14], head[15]])),
+        usize_at(head, 40),
+        usize_at(head, 44),
+        usize_at(head, 48),
+        usize_at(head, 52),
+    ];
+    let mut rest = &whole[HEAD_BYTES..];
+    let mut pieces = [&[][..]; 5];
+    for (piece, length) in pieces.iter_mut().zip(lengths) {
+        let Some((taken, left)) = rest.split_at_checked(length) else {
+            return Found::Damaged;
+        };
+        (*piece, rest) = (taken, left);
+    }
+    let [targets, query, headers, authorization, body] = pieces;
+    Found::Record(Record {
+        void,
+        sequence: u64_at(head, 16),
+        order: u64_at(head, 24),
+        wall_ms: u64_at(head, 32),
+        parts: Parts {
+            kind: head[12],
+            joinable: head[13] & 1 != 0,
+            targets,
+            query,
+            headers,
+            authorization,
+            body,
+        },
+        bytes: length,
+    })
+}
+
+/// Where, behind a damaged record, the next one may begin: one that is whole or, unless these are the
+/// `last` bytes, one that goes on past them. `None` where there is none in `bytes`.
+pub fn candidate(bytes: &[u8], bytes_max: usize, last: bool) -> Option<usize> {
+    let mut starts = (ALIGN..bytes.len()).step_by(ALIGN);
+    starts.find(|&at| {
+        let state = bytes.get(at..at + 4);
+        (state == Some(KEPT) || state == Some(VOID))
+            && match decode(&bytes[at..], bytes_max) {
+                Found::Record(_) => true,
+                Found::Partial(_) => !last,
+                Found::End | Found::Damaged => false,
+            }
+    })
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn usize_at(bytes: &[u8], at: usize) -> usize {
+    usize::try_from(u32_at(bytes, at)).unwrap_or(usize::MAX)
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let low = u64::from(u32_at(bytes, at));
+    low | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, Parts, VOID, candidate, decode, encode, seal};
+
+    const MAX: usize = 1 << 20;
+
+    fn parts() -> Parts<'static> {
+        Parts {
+            kind: 2,
+            joinable: true,
+            targets: &[0, 0, 7, 1],
+            query: b"db=x",
+            headers: b"A: b\r\n",
+            authorization: b"Basic eA==",
+            body: b"cpu load=1 2\n",
+        }
+    }
+
+    fn record(sequence: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, sequence, &parts());
+        assert_eq!(seal(&mut out, 11, 12), out.len());
+        out
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bytes = record(9);
+        let Found::Record(read) = decode(&bytes, MAX) else {
+            panic!("a record");
+        };
+        assert_eq!((read.sequence, read.order, read.wall_ms), (9, 11, 12));
+        assert_eq!(read.parts, parts());
+        assert_eq!(read.bytes, bytes.len());
+        assert!(read.parts.is_for(0) && read.parts.is_for(263) && !read.parts.is_for(7));
+        assert!(!read.void);
+    }
+
+    #[test]
+    fn voiding_changes_nothing_else() {
+        let mut bytes = record(9);
+        bytes[..4].copy_from_slice(VOID);
+        let Found::Record(read) = decode(&bytes, MAX) else {
+            panic!("a record");
+        };
+        assert!(read.void);
+        assert_eq!(read.parts, parts());
+    }
+
+    #[test]
+    fn every_prefix_is_partial_and_every_flipped_bit_is_damage() {
+        let bytes = record(1);
+        for cut in 1..bytes.len() {
+            assert!(
+                matches!(decode(&bytes[..cut], MAX), Found::Partial(_)),
+                "cut at {cut}"
+            );
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut wrong = bytes.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            let found = decode(&wrong, MAX);
+            assert!(
+                matches!(found, Found::Damaged | Found::Partial(_)),
+                "bit {bit}: {found:?}"
+            );
+        }
+        assert_eq!(decode(&[0; 64], MAX), Found::End);
+        assert_eq!(decode(&[], MAX), Found::End);
+        assert_eq!(decode(&bytes, bytes.len() - 8), Found::Damaged);
+    }
+
+    #[test]
+    fn the_next_whole_record_is_found_behind_damage() {
+        let one = record(1).len();
+        let mut bytes = [record(1), record(2)].concat();
+        bytes[8] ^= 0xff;
+        assert_eq!(decode(&bytes, MAX), Found::Damaged);
+        assert_eq!(candidate(&bytes, MAX, true), Some(one));
+        assert_eq!(candidate(&bytes[..one], MAX, true), None);
+        assert_eq!(candidate(&bytes[..one + 60], MAX, true), None);
+        assert_eq!(candidate(&bytes[..one + 60], MAX, false), Some(one));
+    }
+}

@@ -1,0 +1,136 @@
+//! What others may see of one shard's log: its segments, how far it goes, where each backend stands.
+//!
+//! The shard that owns the log writes `segments`, `end` and `undecided`; the task that replays to a
+//! backend writes that backend's cursor. Readers hold a segment's file, so it may be removed under
+//! them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+/// A cursor of a backend that is level: its owner's ledger knows where it stands.
+pub const LEVEL: u64 = u64::MAX;
+/// No write is undecided.
+pub const NONE: u64 = u64::MAX;
+
+/// One file of a log.
+#[derive(Debug)]
+pub struct Segment<F> {
+    /// Its name on disk.
+    pub name: String,
+    /// Sequence of its first record.
+    pub first: u64,
+    /// Where its records begin.
+    pub records_at: u64,
+    /// Where they end; [`NONE`] while it is written to.
+    pub ends_at: AtomicU64,
+    /// The file.
+    pub file: F,
+}
+
+impl<F> Segment<F> {
+    /// Whether it is written to no more.
+    pub fn is_closed(&self) -> bool {
+        self.ends_at.load(Ordering::Acquire) != NONE
+    }
+}
+
+/// Where one backend stands in one log, and what it is owed there.
+#[derive(Debug)]
+pub struct Cursor {
+    /// The sequence of the first record that it may lack; [`LEVEL`].
+    pub next: AtomicU64,
+    /// Records it was owed when the log was adopted; counted down as they are replayed.
+    pub records: AtomicU64,
+    /// The same in bytes of bodies.
+    pub bytes: AtomicU64,
+}
+
+/// One log as others see it.
+#[derive(Debug)]
+pub struct Track<F> {
+    /// Which start of the relay wrote it. Orders are comparable within a run; runs follow one another.
+    pub run: u64,
+    /// Which shard wrote it.
+    pub shard: u32,
+    /// Labels of backends; targets of records are indices into it.
+    pub names: Vec<String>,
+    /// Its files, oldest first.
+    pub segments: ArcSwap<Vec<Arc<Segment<F>>>>,
+    /// The sequence behind the last record that can be read.
+    pub end: AtomicU64,
+    /// The order of the oldest record whose fate is open; [`NONE`].
+    undecided: AtomicU64,
+    /// Its sequence; [`NONE`].
+    undecided_sequence: AtomicU64,
+    /// One per name.
+    pub cursors: Vec<Cursor>,
+}
+
+impl<F> Track<F> {
+    /// A log without segments, with all backends level.
+    pub fn new(run: u64, shard: u32, names: Vec<String>) -> Self {
+        let level = |_: &String| Cursor {
+            next: AtomicU64::new(LEVEL),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        };
+        Self {
+            run,
+            shard,
+            cursors: names.iter().map(level).collect(),
+            names,
+            segments: ArcSwap::default(),
+            end: AtomicU64::new(0),
+            undecided: AtomicU64::new(NONE),
+            undecided_sequence: AtomicU64::new(NONE),
+        }
+    }
+
+    /// How far it can be read: the sequence behind the last record. Read this before
+    /// [`Track::undecided`], which tells of the records before an end that was read earlier.
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// The order of the oldest record below the sequence `limit` whose fate is open; [`NONE`].
+    pub fn undecided(&self, limit: u64) -> u64 {
+        // Both only grow, so an old sequence below the limit is met by an order at most as old.
+        if self.undecided_sequence.load(Ordering::Acquire) >= limit {
+            return NONE;
+        }
+        self.undecided.load(Ordering::Acquire)
+    }
+
+    /// Says which record is the oldest whose fate is open. Before the end is moved past it.
+    pub fn publish_undecided(&self, oldest: Option<(u64, u64)>) {
+        let (sequence, order) = oldest.unwrap_or((NONE, NONE));
+        self.undecided.store(order, Ordering::Release);
+        self.undecided_sequence.store(sequence, Ordering::Release);
+    }
+
+    /// Where a backend stands: a sequence, or [`LEVEL`].
+    pub fn cursor(&self, name: usize) -> u64 {
+        self.cursors[name].next.load(Ordering::Acquire)
+    }
+
+    /// Moves a backend's cursor.
+    pub fn set_cursor(&self, name: usize, next: u64) {
+        self.cursors[name].next.store(next, Ordering::Release);
+    }
+
+    /// The segment that holds `sequence`, or else the first one behind it.
+    pub fn segment_of(&self, sequence: u64) -> Option<Arc<Segment<F>>> {
+        let segments = self.segments.load();
+        let behind = segments.partition_point(|segment| segment.first <= sequence);
+        segments.get(behind.saturating_sub(1)).cloned()
+    }
+
+    /// The segment behind the one that begins with `first`.
+    pub fn segment_behind(&self, first: u64) -> Option<Arc<Segment<F>>> {
+        let segments = self.segments.load();
+        let behind = segments.partition_point(|segment| segment.first <= first);
+        segments.get(behind).cloned()
+    }
+}
