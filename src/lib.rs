@@ -23,7 +23,7 @@
 //! | 8 | `cli` | one file per subcommand |
 //! | 7 | `config`, `boot` | the file and the environment become a `Plan`; a `Plan` becomes running shards |
 //! | 6 | `front` | the HTTP door of one shard |
-//! | 5 | `write`, `admin` | what the relay does |
+//! | 5 | `write`, `admin`, `replay` | what the relay does |
 //! | 4 | `fanout` | one write, every backend at once |
 //! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
 //! | 2 | `backend` | one backend as one shard sees it |
@@ -41,6 +41,8 @@
 pub mod front;
 
 pub mod write;
+
+pub mod replay;
 
 pub mod admin;
 

@@ -21,7 +21,7 @@ use crate::metrics::ShardMetrics;
 use crate::plan::{BackendId, Endpoints};
 
 /// Which endpoint of a backend a write goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Kind {
     /// InfluxDB 1.x line protocol.
     #[default]
@@ -35,6 +35,23 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As the spool writes it.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Write => 0,
+            Self::WriteV2 => 1,
+            Self::WriteV3 => 2,
+            Self::RemoteWrite => 3,
+        }
+    }
+
+    /// As the spool has written it.
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::Write, Self::WriteV2, Self::WriteV3, Self::RemoteWrite]
+            .into_iter()
+            .find(|kind| kind.number() == number)
+    }
+
     /// The path of this kind at one backend.
     pub fn path(self, endpoints: &Endpoints) -> &str {
         match self {

@@ -47,6 +47,16 @@ pub fn scan(body: &[u8]) -> Result<Scan, Poison> {
     pass(body, |_| {})
 }
 
+/// Where each line begins. Not once per write: only where a backend has refused one.
+pub fn lines(body: &[u8]) -> impl Iterator<Item = usize> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let line = (start < body.len()).then_some(start)?;
+        start = line_end(body, line).at + 1;
+        Some(line)
+    })
+}
+
 /// Copies the body to `out`, with ` <time>` behind each point that has no time; `time` counts units
 /// of the write's precision. Once per write; linear; allocates only where `out` is too small.
 ///

@@ -138,6 +138,15 @@ pub fn bytes_of(record: &[u8]) -> usize {
 
 /// Reads what begins at the start of `bytes`; a record of more than `bytes_max` is damage.
 pub fn decode(bytes: &[u8], bytes_max: usize) -> Found<'_> {
+    read(bytes, bytes_max, true)
+}
+
+/// Reads again a record that [`decode`] has found whole, without its checksum.
+pub fn decode_again(bytes: &[u8]) -> Found<'_> {
+    read(bytes, usize::MAX, false)
+}
+
+fn read(bytes: &[u8], bytes_max: usize, check: bool) -> Found<'_> {
     let Some(head) = bytes.get(..HEAD_BYTES) else {
         return match bytes.iter().all(|&byte| byte == 0) {
             true => Found::End,
@@ -157,7 +166,7 @@ pub fn decode(bytes: &[u8], bytes_max: usize) -> Found<'_> {
     let Some(whole) = bytes.get(..length) else {
         return Found::Partial(length);
     };
-    if crc32c::crc32c(&whole[8..]) != u32_at(head, 4) {
+    if check && crc32c::crc32c(&whole[8..]) != u32_at(head, 4) {
         return Found::Damaged;
     }
     let lengths = [

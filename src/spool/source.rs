@@ -10,7 +10,28 @@ use crate::limits;
 use crate::spool::disk::DiskFile;
 use crate::spool::record::{self, Found, Record};
 use crate::spool::segment::HEAD_BYTES_MAX;
-use crate::spool::track::{NONE, Segment, Track};
+use crate::spool::track::{LEVEL, NONE, Segment, Track};
+
+/// How far a source may go: to records below both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// A sequence.
+    pub end: u64,
+    /// An order.
+    pub cut: u64,
+}
+
+impl Bound {
+    /// To the last record of a log that is written to no more.
+    pub const ALL: Self = Self {
+        end: NONE - 1,
+        cut: NONE,
+    };
+
+    fn is_within(self, later: Self) -> bool {
+        self.end < later.end || self.cut < later.cut
+    }
+}
 
 /// Bytes that are wanted.
 #[derive(Debug)]
@@ -30,7 +51,7 @@ pub enum Step<F> {
     Ready,
     /// Bytes are to be read first: [`Source::fill`].
     Want(Want<F>),
-    /// Nothing more, below the end.
+    /// Nothing more within the bound.
     Empty,
 }
 
@@ -56,6 +77,11 @@ pub struct Source<F> {
     is_last_piece: bool,
     gap: Gap,
     damaged: u64,
+    /// A record was found ready, and is not taken yet.
+    ready: bool,
+    /// What was within the bound when the buffer was read is in it as it is. What was not may have been
+    /// half written, or its fate open.
+    read_within: Bound,
 }
 
 /// What was passed over since the last whole record. It is damage once a record follows; at the end of
@@ -94,6 +120,8 @@ impl<F: DiskFile> Source<F> {
             is_last_piece: false,
             gap: Gap::None,
             damaged: 0,
+            ready: false,
+            read_within: Bound { end: 0, cut: 0 },
         }
     }
 
@@ -107,11 +135,15 @@ impl<F: DiskFile> Source<F> {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Goes on to the next record for the backend whose sequence is below `end`.
-    pub fn step(&mut self, end: u64) -> Step<F> {
+    /// Goes on to the next record for the backend within `bound`, which only ever grows.
+    pub fn step(&mut self, bound: Bound) -> Step<F> {
+        let bytes_max = usize::try_from(limits::RECORD_BYTES_MAX).unwrap_or(usize::MAX);
         loop {
-            if self.next >= end {
+            if self.next >= bound.end {
                 return Step::Empty;
+            }
+            if self.ready {
+                return Step::Ready;
             }
             let Some(segment) = self.segment.clone() else {
                 if !self.enter() {
@@ -119,33 +151,33 @@ impl<F: DiskFile> Source<F> {
                 }
                 continue;
             };
-            let bytes_max = usize::try_from(limits::RECORD_BYTES_MAX).unwrap_or(usize::MAX);
+            let is_stale = self.read_within.is_within(bound);
             match record::decode(&self.buffer[self.used..], bytes_max) {
-                Found::Record(record) => {
-                    if self.gap != Gap::None {
-                        self.gap = Gap::None;
-                        self.damaged += 1;
-                    }
-                    let is_old = record.sequence < self.next || record.order < self.from_order;
-                    if record.sequence >= end {
-                        return Step::Empty;
-                    }
-                    if !record.void && !is_old && record.parts.is_for(self.name) {
-                        self.next = record.sequence;
+                Found::Record(record) if !is_within(&record, bound) => return Step::Empty,
+                Found::Record(record) if self.knows(&record) => {
+                    let (sequence, bytes) = (record.sequence, record.bytes);
+                    let is_old = sequence < self.next || record.order < self.from_order;
+                    let is_wanted = !record.void && record.parts.is_for(self.name);
+                    self.end_gap();
+                    if is_wanted && !is_old {
+                        self.next = sequence;
+                        self.ready = true;
                         return Step::Ready;
                     }
-                    self.next = self.next.max(record.sequence + 1);
-                    self.used += record.bytes;
+                    self.next = self.next.max(sequence + 1);
+                    self.used += bytes;
                 }
+                // Whatever stands here may be what was there before it was written.
+                _ if is_stale => self.refresh(),
                 Found::Partial(wants) if !self.is_last_piece => {
                     self.wants = wants;
-                    return Step::Want(self.want(segment));
+                    return Step::Want(self.want(segment, bound));
                 }
                 Found::End
                     if self.buffer.len() - self.used < record::HEAD_BYTES
                         && !self.is_last_piece =>
                 {
-                    return Step::Want(self.want(segment));
+                    return Step::Want(self.want(segment, bound));
                 }
                 Found::End if !self.is_cut_short(&segment) => {
                     if !self.leave(&segment) {
@@ -153,14 +185,38 @@ impl<F: DiskFile> Source<F> {
                     }
                 }
                 Found::End => self.skip(Gap::Zeros, bytes_max),
-                Found::Partial(_) | Found::Damaged => self.skip(Gap::Garbage, bytes_max),
+                _ => self.skip(Gap::Garbage, bytes_max),
             }
         }
     }
 
+    /// Whether the buffer's copy of a record is as it will stay.
+    fn knows(&self, record: &Record<'_>) -> bool {
+        is_within(record, self.read_within)
+    }
+
+    fn end_gap(&mut self) {
+        if self.gap != Gap::None {
+            self.gap = Gap::None;
+            self.damaged += 1;
+        }
+    }
+
+    /// Forgets what was read and not looked at.
+    fn refresh(&mut self) {
+        self.at += self.used as u64;
+        self.used = 0;
+        self.buffer.clear();
+        self.is_last_piece = false;
+        self.read_within = Bound {
+            end: NONE,
+            cut: NONE,
+        }; // nothing is in it
+    }
+
     /// The record that [`Source::step`] found ready.
     pub fn record(&self) -> Option<Record<'_>> {
-        match record::decode(&self.buffer[self.used..], usize::MAX) {
+        match record::decode_again(&self.buffer[self.used..]) {
             Found::Record(record) => Some(record),
             _ => None,
         }
@@ -172,12 +228,18 @@ impl<F: DiskFile> Source<F> {
         {
             self.used += bytes;
             self.next = sequence + 1;
+            self.ready = false;
         }
     }
 
-    /// Everything below `end` was looked at.
-    pub fn pass_to(&mut self, end: u64) {
-        self.next = self.next.max(end);
+    /// Moves the backend's cursor behind what was taken.
+    pub fn settle(&self) {
+        self.track.set_cursor(self.name, self.next);
+    }
+
+    /// Moves the backend's cursor behind the whole log.
+    pub fn finish(&self) {
+        self.track.set_cursor(self.name, LEVEL);
     }
 
     /// Gives the bytes that were wanted; fewer than wanted mean that the segment ends there.
@@ -201,8 +263,11 @@ impl<F: DiskFile> Source<F> {
         self.leave(&want.segment);
     }
 
-    fn want(&self, segment: Arc<Segment<F>>) -> Want<F> {
+    fn want(&mut self, segment: Arc<Segment<F>>, bound: Bound) -> Want<F> {
         let unused = self.buffer.len() - self.used;
+        if unused == 0 {
+            self.read_within = bound;
+        }
         Want {
             at: self.at + self.buffer.len() as u64,
             bytes: limits::SPOOL_READ_BYTES.max(self.wants.saturating_sub(unused)),
@@ -221,11 +286,9 @@ impl<F: DiskFile> Source<F> {
     }
 
     fn open(&mut self, segment: Arc<Segment<F>>) {
+        self.refresh();
         self.at = segment.records_at;
         self.segment = Some(segment);
-        self.buffer.clear();
-        self.used = 0;
-        self.is_last_piece = false;
         self.gap = Gap::None;
     }
 
@@ -241,11 +304,7 @@ impl<F: DiskFile> Source<F> {
                 true
             }
             None => {
-                // What may still be written here is read anew.
-                self.at += self.used as u64;
-                self.buffer.clear();
-                self.used = 0;
-                self.is_last_piece = false;
+                self.refresh(); // what may still be written here is read then
                 false
             }
         }
@@ -279,6 +338,10 @@ impl<F: DiskFile> Source<F> {
             }
         }
     }
+}
+
+fn is_within(record: &Record<'_>, bound: Bound) -> bool {
+    record.sequence < bound.end && record.order < bound.cut
 }
 
 const _: () = assert!(

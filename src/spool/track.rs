@@ -120,6 +120,11 @@ impl<F> Track<F> {
         self.cursors[name].next.store(next, Ordering::Release);
     }
 
+    /// The backend has everything: where it stands is the business of the log's shard again.
+    pub fn level(&self, name: usize) {
+        self.set_cursor(name, LEVEL);
+    }
+
     /// The segment that holds `sequence`, or else the first one behind it.
     pub fn segment_of(&self, sequence: u64) -> Option<Arc<Segment<F>>> {
         let segments = self.segments.load();
