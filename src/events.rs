@@ -37,6 +37,69 @@ pub enum Event {
         /// What the kernel said.
         why: String,
     },
+    /// The backend missed what another accepted: new writes for it are kept, not sent.
+    Owing {
+        /// Which backend.
+        backend: BackendId,
+    },
+    /// It has everything again.
+    Level {
+        /// Which backend.
+        backend: BackendId,
+    },
+    /// It is up, and does not take what it is owed.
+    Stuck {
+        /// Which backend.
+        backend: BackendId,
+        /// What it says.
+        why: String,
+    },
+    /// Something that it will never take was set aside.
+    Buried {
+        /// Which backend.
+        backend: BackendId,
+        /// How many lines or bodies.
+        pieces: usize,
+        /// What it answered to the first of them; 0 if it died.
+        status: u16,
+        /// What it said.
+        reason: String,
+    },
+    /// Dead letters could not be written.
+    Unburied {
+        /// Which backend.
+        backend: BackendId,
+        /// What the disk said.
+        why: String,
+    },
+    /// Records for it could not be read.
+    Damaged {
+        /// Which backend.
+        backend: BackendId,
+        /// How many, at least.
+        records: u64,
+    },
+    /// Records for it were dropped.
+    Dropped {
+        /// Which backend.
+        backend: BackendId,
+        /// Why: a row of the spool's reasons.
+        row: usize,
+        /// How many.
+        records: u64,
+    },
+    /// The spool's disk takes no writes.
+    SpoolFailed {
+        /// Which shard's log.
+        shard: usize,
+        /// What the disk said.
+        why: String,
+    },
+    /// It takes them again.
+    SpoolRecovered {
+        /// Which shard's log.
+        shard: usize,
+    },
     /// A task met a bug and was ended; its connection is closed, everything else goes on.
     TaskPanicked {
         /// Who saw it.

@@ -95,12 +95,13 @@ pub const CODES: [u16; 30] = [
 ];
 
 /// Why a backend gave no answer, by the number of its row.
-pub const FAILURES: [&str; 6] = [
+pub const FAILURES: [&str; 7] = [
     "connect",
     "timeout",
     "closed",
     "nonsense",
     "down",
+    "owed",
     "overloaded",
 ];
 

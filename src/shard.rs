@@ -1,6 +1,7 @@
 //! What one pinned executor owns. State only: it starts no task, and nobody else writes it.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,7 +11,11 @@ use crate::engine::driver::Driver;
 use crate::events::Events;
 use crate::metrics::ShardMetrics;
 use crate::payload::gzip::Inflater;
-use crate::plan::{BackendId, Plan};
+use crate::plan::{BackendId, Plan, SpoolPlan};
+use crate::spool::board::Board;
+use crate::spool::disk::Place;
+use crate::spool::keeper::Keeper;
+use crate::spool::track::Track;
 
 /// What all shards and the admin page see: configuration, counters, what is known of the backends.
 pub struct World {
@@ -20,8 +25,22 @@ pub struct World {
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// One per backend, in the order of the plan.
     pub backends: Vec<Arc<Shared>>,
+    /// What is kept of what backends miss; `None` is off.
+    pub spool: Option<SpoolWorld>,
     /// Whether a drain has begun.
     pub stopping: std::sync::atomic::AtomicBool,
+}
+
+/// What all shards see of the spool.
+pub struct SpoolWorld {
+    /// What was configured.
+    pub plan: SpoolPlan,
+    /// Who is live, and who is owed what.
+    pub board: Arc<Board>,
+    /// The shards' logs, in their order.
+    pub tracks: Vec<Arc<Track<File>>>,
+    /// Logs of earlier starts, oldest run first.
+    pub old: Vec<Arc<Track<File>>>,
 }
 
 /// One shard.
@@ -36,6 +55,8 @@ pub struct Shard {
     pub flights: Rc<Flights>,
     /// The backends, in the order of the plan.
     pub backends: Vec<Rc<Backend>>,
+    /// Its spool; `None` is off.
+    pub keeper: Option<Rc<Keeper<Place>>>,
     /// Its counters.
     pub metrics: Arc<ShardMetrics>,
     /// Its way to the log.
@@ -52,7 +73,13 @@ pub struct Shard {
 
 impl Shard {
     /// The shard's state, with all backends taken for up and no link open.
-    pub fn new(number: usize, world: &Arc<World>, driver: Rc<Driver>, events: Events) -> Rc<Self> {
+    pub fn new(
+        number: usize,
+        world: &Arc<World>,
+        driver: Rc<Driver>,
+        events: Events,
+        keeper: Option<Rc<Keeper<Place>>>,
+    ) -> Rc<Self> {
         let plan = &world.plan;
         let metrics = Arc::clone(&world.metrics[number]);
         let share = plan.limits.inflight_bytes_max / (plan.backends.len() + 1);
@@ -78,6 +105,7 @@ impl Shard {
             world: Arc::clone(world),
             flights: Flights::new(plan.limits.inflight_bytes_max, Arc::clone(&metrics)),
             driver,
+            keeper,
             metrics,
             events,
             inflater: RefCell::default(),

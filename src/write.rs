@@ -89,6 +89,9 @@ pub const NO_ROOM: Refusal = Refusal {
     reason: "too many writes in flight: try again later",
 };
 
+const SPOOL_FULL: &str =
+    "a backend is owed as much as the spool may hold: raise spool.max-size, or bring it back";
+
 fn dialect(kind: Kind) -> Option<Dialect> {
     match kind {
         Kind::Write => Some(Dialect::V1),
@@ -206,6 +209,14 @@ pub fn put_answer(
             .with_reply(from, |reply| pass_on(out, reply, opts))
             .unwrap_or(503),
         Ruling::NobodyAnswered => nobody_answered(out, ticket, outputs, opts),
+        Ruling::Kept => {
+            write_answer(out, 202, b"", b"", opts);
+            202
+        }
+        Ruling::Full => {
+            write_error(out, 503, SPOOL_FULL, RETRY_AFTER, opts);
+            503
+        }
     };
     ticket.ruled();
     status

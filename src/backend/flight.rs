@@ -19,6 +19,9 @@ use crate::backend::outcome::Outcome;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::plan::{BackendId, Endpoints};
+use crate::spool::disk::Place;
+use crate::spool::keeper::Keeper;
+use crate::spool::ledger::Heard;
 
 /// Which endpoint of a backend a write goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -123,6 +126,8 @@ pub struct Flight {
     waiter: RefCell<Option<Waker>>,
     ruled: Cell<bool>,
     charged: Cell<usize>,
+    /// Where it was kept before it was sent, and under which sequence.
+    kept: RefCell<Option<(Rc<Keeper<Place>>, u64)>>,
 }
 
 impl Flight {
@@ -134,7 +139,13 @@ impl Flight {
             waiter: RefCell::default(),
             ruled: Cell::new(false),
             charged: Cell::new(0),
+            kept: RefCell::default(),
         }
+    }
+
+    /// It was kept: what becomes of it is entered there.
+    pub fn keep(&self, keeper: &Rc<Keeper<Place>>, sequence: u64) {
+        *self.kept.borrow_mut() = Some((Rc::clone(keeper), sequence));
     }
 
     /// What is sent.
@@ -149,6 +160,14 @@ impl Flight {
 
     /// One backend has spoken. What it said is kept only while the client waits to hear.
     pub fn hear(&self, from: BackendId, outcome: Outcome, reply: Option<&Reply>) {
+        if let Some((keeper, sequence)) = &*self.kept.borrow() {
+            let heard = match outcome {
+                Outcome::Accepted => Heard::Accepted,
+                Outcome::Refused(_) => Heard::Refused,
+                Outcome::Failed(_) => Heard::Missed,
+            };
+            keeper.heard(*sequence, from, heard);
+        }
         let said = &mut *self.said.borrow_mut();
         let place = said.heard.len();
         said.heard.push((from, outcome));
@@ -219,10 +238,14 @@ impl Flight {
 
     /// Makes ready for the next write; who missed this one is told to `missed`.
     fn recycle(&self, home: &Flights) {
+        let kept = self.kept.take();
+        if let Some((keeper, sequence)) = &kept {
+            keeper.abandon(*sequence);
+        }
         home.recharge(self.charged.replace(0), 0);
         self.request.borrow_mut().clear(home.keep_bytes());
         let said = &mut *self.said.borrow_mut();
-        if said.heard.iter().any(|heard| heard.1 == Outcome::Accepted) {
+        if kept.is_none() && said.heard.iter().any(|heard| heard.1 == Outcome::Accepted) {
             for (backend, outcome) in &said.heard {
                 if *outcome != Outcome::Accepted {
                     home.metrics.backends[backend.0].missed.add(1);

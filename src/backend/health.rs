@@ -71,7 +71,9 @@ impl Health {
                     Change::None
                 }
             }
-            Failure::Status(_) | Failure::Down | Failure::Overloaded => Change::None,
+            Failure::Status(_) | Failure::Down | Failure::Owed | Failure::Overloaded => {
+                Change::None
+            }
         }
     }
 

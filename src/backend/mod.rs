@@ -13,6 +13,7 @@
 
 pub mod answer;
 pub mod backoff;
+pub mod errand;
 pub mod exchange;
 pub mod flight;
 pub mod health;

@@ -28,6 +28,8 @@ pub enum Failure {
     Nonsense,
     /// It was known to be down, so nothing was sent.
     Down,
+    /// It is owed older writes first, so this one was kept for it and not sent.
+    Owed,
     /// More waits for it than its share of the memory, so nothing was sent.
     Overloaded,
 }
@@ -55,6 +57,7 @@ impl Failure {
             Self::Closed => "closed the connection without an answer",
             Self::Nonsense => "answered with something that is not HTTP",
             Self::Down => "is down",
+            Self::Owed => "is being brought level",
             Self::Overloaded => "is too slow: its share of memory is full",
         }
     }
@@ -68,6 +71,7 @@ impl Failure {
             Self::Closed => "closed",
             Self::Nonsense => "nonsense",
             Self::Down => "down",
+            Self::Owed => "owed",
             Self::Overloaded => "overloaded",
         };
         metrics::FAILURES.iter().position(|&row| row == label)
@@ -98,6 +102,7 @@ mod tests {
             Failure::Closed,
             Failure::Nonsense,
             Failure::Down,
+            Failure::Owed,
             Failure::Overloaded,
         ] {
             assert!(failure.row().is_some(), "{failure:?}");

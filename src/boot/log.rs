@@ -12,8 +12,9 @@ use tracing_subscriber::fmt;
 
 use crate::boot::{StartError, helper};
 use crate::events::Event;
-use crate::plan::{LogFormat, LogLevel, LogPlan};
+use crate::plan::{BackendId, LogFormat, LogLevel, LogPlan};
 use crate::shard::World;
+use crate::spool::board::DROPPED;
 
 /// Sends what is logged to stderr. Once per process.
 pub fn open(plan: LogPlan) {
@@ -38,6 +39,7 @@ pub(super) fn start(world: &Arc<World>, queue: Receiver<Event>) -> Result<(), St
     let world = Arc::clone(world);
     helper("log", move || {
         let mut down = vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()];
+        let mut failing = vec![false; world.plan.cpus.len()];
         for event in queue {
             match event {
                 Event::BackendDown {
@@ -48,36 +50,128 @@ pub(super) fn start(world: &Arc<World>, queue: Receiver<Event>) -> Result<(), St
                     let first = down[backend.0].iter().all(|down| !down);
                     down[backend.0][shard] = true;
                     if first {
-                        let label = &world.plan.backends[backend.0].label;
-                        tracing::warn!(backend = %label, why, "backend is down: what it misses is gone");
+                        is_down(&world, backend, &why);
                     }
                 }
                 Event::BackendUp { shard, backend } => {
                     let was_down = std::mem::replace(&mut down[backend.0][shard], false);
                     if was_down && down[backend.0].iter().all(|down| !down) {
-                        let label = &world.plan.backends[backend.0].label;
-                        let missed: u64 = world
-                            .metrics
-                            .iter()
-                            .map(|shard| shard.backends[backend.0].missed.get())
-                            .sum();
-                        tracing::info!(backend = %label, missed_so_far = missed, "backend is up");
+                        is_up(&world, backend);
                     }
                 }
-                Event::AcceptFailed { shard, why } => {
-                    tracing::error!(
-                        shard,
-                        why,
-                        "cannot accept connections: raise LimitNOFILE or lower max-connections"
-                    );
+                Event::SpoolFailed { shard, why } => {
+                    if failing.iter().all(|failing| !failing) {
+                        tracing::error!(
+                            why,
+                            "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
+                             it does; free space or repair it, no restart is needed"
+                        );
+                    }
+                    failing[shard] = true;
                 }
-                Event::TaskPanicked { shard } => {
-                    tracing::error!(
-                        shard,
-                        "a bug ended one connection; please report the panic above"
-                    );
+                Event::SpoolRecovered { shard } => {
+                    failing[shard] = false;
+                    if failing.iter().all(|failing| !failing) {
+                        tracing::info!("the spool's disk takes writes again");
+                    }
                 }
+                other => say(&world, &other),
             }
         }
     })
+}
+
+fn is_down(world: &World, backend: BackendId, why: &str) {
+    let plan = &world.plan.backends[backend.0];
+    if plan.owed_bytes_max > 0 {
+        tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is kept for it");
+    } else {
+        tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is gone");
+    }
+}
+
+fn is_up(world: &World, backend: BackendId) {
+    let plan = &world.plan.backends[backend.0];
+    let rows = world.metrics.iter();
+    let missed: u64 = rows
+        .map(|shard| shard.backends[backend.0].missed.get())
+        .sum();
+    if plan.owed_bytes_max > 0 {
+        tracing::info!(backend = %plan.label, "backend is up");
+    } else {
+        tracing::info!(backend = %plan.label, missed_so_far = missed, "backend is up");
+    }
+}
+
+/// What concerns one backend's debt, and bugs.
+fn say(world: &World, event: &Event) {
+    let label = |backend: &BackendId| world.plan.backends[backend.0].label.as_str();
+    match event {
+        Event::Owing { backend } => {
+            tracing::warn!(
+                backend = label(backend),
+                "backend is owed writes: new ones join them, in order"
+            );
+        }
+        Event::Level { backend } => {
+            tracing::info!(
+                backend = label(backend),
+                "backend is level: it is owed nothing"
+            );
+        }
+        Event::Stuck { backend, why } => {
+            tracing::warn!(
+                backend = label(backend),
+                why,
+                "backend does not take what it is owed: it is tried again"
+            );
+        }
+        Event::Buried {
+            backend,
+            pieces,
+            status,
+            reason,
+        } => tracing::warn!(
+            backend = label(backend),
+            pieces,
+            status,
+            reason,
+            "set aside as dead letters: look at them with `influxdb-relay spool show --dead`"
+        ),
+        Event::Unburied { backend, why } => {
+            tracing::error!(
+                backend = label(backend),
+                why,
+                "dead letters could not be written, and are lost"
+            );
+        }
+        Event::Damaged { backend, records } => tracing::error!(
+            backend = label(backend),
+            records,
+            "records of the spool are damaged and lost: check the disk, and `influxdb-relay spool verify`"
+        ),
+        Event::Dropped {
+            backend,
+            row,
+            records,
+        } => tracing::warn!(
+            backend = label(backend),
+            reason = DROPPED[*row],
+            records,
+            "dropped the oldest that the backend was owed"
+        ),
+        Event::AcceptFailed { shard, why } => tracing::error!(
+            shard,
+            why,
+            "cannot accept connections: raise LimitNOFILE or lower max-connections"
+        ),
+        Event::TaskPanicked { shard } => tracing::error!(
+            shard,
+            "a bug ended one connection; please report the panic above"
+        ),
+        Event::BackendUp { .. }
+        | Event::BackendDown { .. }
+        | Event::SpoolFailed { .. }
+        | Event::SpoolRecovered { .. } => {}
+    }
 }

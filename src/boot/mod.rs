@@ -13,6 +13,7 @@ pub mod log;
 pub mod resolver;
 pub mod shard_main;
 pub mod signals;
+pub mod spool;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,12 +26,15 @@ use glommio::{LocalExecutorBuilder, Placement};
 use socket2::Socket;
 
 use crate::boot::shard_main::{Post, Report};
+use crate::engine::bell::Bell;
 use crate::engine::listener::claim;
 use crate::events::Events;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::plan::{BackendId, ListenerPlan, Plan};
 use crate::shard::World;
+use crate::spool::archive::Unusable;
+use crate::spool::disk::Place;
 
 /// Why the relay did not start: where, what was found, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,9 @@ pub enum StartError {
     /// The kernel does not give what a shard needs.
     #[error("{0}")]
     Kernel(#[from] kernel::Missing),
+    /// The spool cannot be used.
+    #[error("{0}")]
+    Spool(#[from] Unusable),
     /// A helper thread or a shard could not be started.
     #[error("cannot start {what}: {why}")]
     Thread {
@@ -68,6 +75,11 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
     kernel::check(plan.cpus.len())?;
     let doors = claim_all(&plan)?;
     let (events, log_queue) = Events::queue();
+    let opened = spool::open(&plan)?.map(spool::Opened::split);
+    let (spool_world, bells, kept) = match opened {
+        Some((world, bells, archive, disks)) => (Some(world), bells, Some((archive, disks))),
+        None => (None, Vec::new(), None),
+    };
     let world = Arc::new(World {
         metrics: plan
             .cpus
@@ -75,27 +87,44 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
             .map(|_| Arc::new(ShardMetrics::new(plan.backends.len())))
             .collect(),
         backends: plan.backends.iter().map(resolver::first_look).collect(),
+        spool: spool_world,
         stopping: AtomicBool::new(false),
         plan,
     });
     signals::start(&world)?;
     resolver::start(&world)?;
     log::start(&world, log_queue)?;
-    start_shards(&world, &events, doors)
+    let (archive, disks) = kept.unzip();
+    let last = match archive {
+        Some(archive) => Some(spool::start(
+            &world,
+            archive,
+            disks.clone().unwrap_or_default(),
+        )?),
+        None => None,
+    };
+    let spools = disks.unwrap_or_default().into_iter().zip(bells).collect();
+    start_shards(&world, &events, doors, spools)?;
+    if let Some((end, ended)) = last {
+        spool::end(&end, &ended);
+    }
+    Ok(())
 }
 
 /// One listener's addresses: what it is, and one socket per shard.
 struct Claimed {
     plan: ListenerPlan,
+    number: u16,
     admin: bool,
     sockets: Vec<Socket>,
 }
 
 fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
     let mut claimed = Vec::new();
-    for listener in &plan.listeners {
+    for (number, listener) in plan.listeners.iter().enumerate() {
         claimed.push(claim_one(
             listener.clone(),
+            u16::try_from(number).unwrap_or(u16::MAX),
             false,
             plan.cpus.len(),
             plan.tuning.backlog,
@@ -112,13 +141,14 @@ fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
             acks: 1,
             outputs: all,
         };
-        claimed.push(claim_one(listener, true, 1, plan.tuning.backlog)?);
+        claimed.push(claim_one(listener, u16::MAX, true, 1, plan.tuning.backlog)?);
     }
     Ok(claimed)
 }
 
 fn claim_one(
     plan: ListenerPlan,
+    number: u16,
     admin: bool,
     count: usize,
     backlog: u32,
@@ -132,6 +162,7 @@ fn claim_one(
             tracing::info!(listener = %plan.name, %address, "listening");
             Ok(Claimed {
                 plan,
+                number,
                 admin,
                 sockets,
             })
@@ -164,9 +195,11 @@ fn start_shards(
     world: &Arc<World>,
     events: &Events,
     mut doors: Vec<Claimed>,
+    spools: Vec<(Place, Bell)>,
 ) -> Result<(), StartError> {
     let (reports, heard) = unbounded(); // two messages per shard
     let mut handles = Vec::new();
+    let mut spools = spools.into_iter();
     for (number, &cpu) in world.plan.cpus.iter().enumerate() {
         // The last shard takes the last socket of each door; the admin door has one, for shard 0.
         let posts: Vec<Post> = doors
@@ -175,16 +208,18 @@ fn start_shards(
             .filter_map(|door| {
                 Some(Post {
                     plan: door.plan.clone(),
+                    number: door.number,
                     admin: door.admin,
                     socket: door.sockets.pop()?,
                 })
             })
             .collect();
         let (world, events, reports) = (Arc::clone(world), events.clone(), reports.clone());
+        let spool = spools.next();
         let handle = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("shard-{number}"))
             .io_memory(limits::IO_MEMORY_BYTES)
-            .spawn(move || shard_main::run(number, world, events, posts, reports))
+            .spawn(move || shard_main::run(number, world, events, posts, spool, reports))
             .map_err(|why| StartError::Thread {
                 what: format!("shard {number}"),
                 why: why.to_string(),

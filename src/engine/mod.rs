@@ -13,6 +13,7 @@
 //! This room knows sockets, wakers and deadlines, and nothing of HTTP. If another way to wait wins
 //! one day, only this room changes.
 
+pub mod bell;
 pub mod driver;
 pub mod listener;
 pub mod stream;

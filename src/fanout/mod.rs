@@ -1,7 +1,9 @@
 //! One write, every backend of its listener at once, one verdict.
 //!
-//! The sends are started here, in the client's own turn; what the backends say is heard one by one,
-//! in the order they speak, until nothing that comes later may change what the client is told.
+//! With a spool the write is kept first; what was kept decides who is sent it now, who is owed it, and
+//! for whom it is held a moment (see `spool::keeper`). The sends are started here, in the client's own
+//! turn; what the backends say is heard one by one, in the order they speak, until nothing that comes
+//! later may change what the client is told.
 
 pub mod verdict;
 
@@ -9,8 +11,15 @@ use std::rc::Rc;
 
 use crate::backend::flight::Ticket;
 use crate::backend::lane::Lane;
+use crate::backend::outcome::{Failure, Outcome};
 use crate::backend::pool::Backend;
 use crate::fanout::verdict::{Ruling, Verdict};
+use crate::shard::Shard;
+use crate::spool::board::State;
+use crate::spool::disk::Place;
+use crate::spool::door::{Gates, Kept};
+use crate::spool::keeper::Keeper;
+use crate::spool::record::Parts;
 
 /// One backend of a listener, and the client connection's lane to it.
 pub struct Output {
@@ -18,18 +27,144 @@ pub struct Output {
     pub backend: Rc<Backend>,
     /// This connection's writes to it.
     pub lane: Rc<Lane>,
+    /// Its bit among the listener's outputs, as the spool counts them.
+    pub bit: u64,
 }
 
-/// Sends a write to every output and returns what the client is to hear. Sends that are still under
-/// way then go on by themselves.
-pub async fn relay(ticket: &Ticket, outputs: &[Output], acks: usize) -> Ruling {
+/// Sends a write of listener number `door` to every output and returns what the client is to hear.
+/// Sends that are still under way then go on by themselves.
+pub async fn relay(
+    shard: &Shard,
+    door: u16,
+    ticket: &Ticket,
+    outputs: &[Output],
+    acks: usize,
+) -> Ruling {
+    let way = match &shard.keeper {
+        Some(keeper) => match keep(shard, keeper, door, ticket, outputs).await {
+            Ok(way) => way,
+            Err(ruling) => return ruling,
+        },
+        None => Way::to_all(),
+    };
+    for output in outputs {
+        if way.gates.send & output.bit != 0 {
+            output.backend.submit(&output.lane, ticket.clone());
+        } else if way.gates.tail & output.bit != 0 {
+            ticket.hear(output.backend.id, Outcome::Failed(Failure::Owed), None);
+        }
+    }
+    if let Some(keeper) = &shard.keeper {
+        release(keeper, &way, ticket, outputs).await;
+    }
+    let ruling = hear_out(ticket, outputs, acks).await;
+    match (&shard.keeper, way.sequence) {
+        (Some(keeper), Some(sequence)) => promise(keeper, sequence, ruling).await,
+        _ => ruling,
+    }
+}
+
+/// Who is sent a write, and how it was kept.
+struct Way {
+    gates: Gates,
+    sequence: Option<u64>,
+    /// The states in which it is held, by the place of the output.
+    held: Vec<(usize, State)>,
+}
+
+impl Way {
+    fn to_all() -> Self {
+        Self::unkept(Gates {
+            send: u64::MAX,
+            ..Gates::default()
+        })
+    }
+
+    fn unkept(gates: Gates) -> Self {
+        Self {
+            gates,
+            sequence: None,
+            held: Vec::new(),
+        }
+    }
+}
+
+/// Keeps a write and waits until no kill can lose it. If all backends are owed something and one of
+/// them is being brought level, waits for that: its client would be refused otherwise.
+async fn keep(
+    shard: &Shard,
+    keeper: &Rc<Keeper<Place>>,
+    door: u16,
+    ticket: &Ticket,
+    outputs: &[Output],
+) -> Result<Way, Ruling> {
+    let timeouts = outputs.iter().map(|output| output.backend.plan.timeout);
+    let due = shard.driver.now().after(timeouts.max().unwrap_or_default());
+    loop {
+        let kept = {
+            let request = ticket.request();
+            keeper.keep(
+                door,
+                &Parts {
+                    kind: request.kind.number(),
+                    joinable: request.joinable,
+                    targets: &[],
+                    query: &request.query,
+                    headers: &request.headers,
+                    authorization: &request.authorization,
+                    body: &request.body,
+                },
+            )
+        };
+        match kept {
+            Kept::As(sequence, gates) => {
+                ticket.keep(keeper, sequence);
+                let held = outputs.iter().enumerate();
+                let held = held
+                    .filter(|(_, output)| gates.held & output.bit != 0)
+                    .map(|(place, output)| (place, keeper.seen(output.backend.id)))
+                    .collect();
+                keeper.flushed(sequence).await;
+                return Ok(Way {
+                    gates,
+                    sequence: Some(sequence),
+                    held,
+                });
+            }
+            Kept::Not(gates) => return Ok(Way::unkept(gates)),
+            Kept::Full => return Err(Ruling::Full),
+            Kept::Nobody => {
+                let some_return = outputs.iter().any(|output| output.backend.is_up());
+                if !some_return || shard.driver.now() >= due {
+                    let tail = u64::MAX;
+                    return Ok(Way::unkept(Gates {
+                        tail,
+                        ..Gates::default()
+                    }));
+                }
+                keeper.news().await;
+            }
+        }
+    }
+}
+
+/// Waits for hand-overs that the write came into: each ends in the send, or in the tail.
+async fn release(keeper: &Keeper<Place>, way: &Way, ticket: &Ticket, outputs: &[Output]) {
+    for &(place, held) in &way.held {
+        let output = &outputs[place];
+        if keeper.released(output.backend.id, held).await {
+            output.backend.submit(&output.lane, ticket.clone());
+        } else {
+            ticket.hear(output.backend.id, Outcome::Failed(Failure::Owed), None);
+        }
+    }
+}
+
+async fn hear_out(ticket: &Ticket, outputs: &[Output], acks: usize) -> Ruling {
     let judges = outputs
         .iter()
         .filter(|output| !output.backend.plan.drop_responses)
         .count();
-    for output in outputs {
-        output.backend.submit(&output.lane, ticket.clone());
-    }
     let mut verdict = Verdict::new(judges, acks);
     let mut place = 0;
     loop {
@@ -45,4 +180,17 @@ pub async fn relay(ticket: &Ticket, outputs: &[Output], acks: usize) -> Ruling {
             verdict.hear(from, outcome);
         }
     }
+}
+
+/// Success is told once the write is as safe as was promised; what nobody took may be kept for all.
+async fn promise(keeper: &Keeper<Place>, sequence: u64, ruling: Ruling) -> Ruling {
+    match ruling {
+        Ruling::Success(_) => keeper.safe(sequence).await,
+        Ruling::Failure(_) | Ruling::NobodyAnswered if keeper.keeps_all() => {
+            keeper.safe(sequence).await;
+            return Ruling::Kept;
+        }
+        _ => {}
+    }
+    ruling
 }

@@ -157,7 +157,14 @@ impl Connection<'_> {
         if self.outputs.is_empty() {
             self.open_lanes();
         }
-        let ruling = fanout::relay(&admitted.ticket, &self.outputs, self.door.plan.acks).await;
+        let ruling = fanout::relay(
+            shard,
+            self.door.number,
+            &admitted.ticket,
+            &self.outputs,
+            self.door.plan.acks,
+        )
+        .await;
         let (status, rest) = {
             let out = &mut *shard.answer.borrow_mut();
             let status =
@@ -370,11 +377,14 @@ impl Connection<'_> {
             .outputs
             .iter()
             .map(|id| &self.shard.backends[id.0]);
-        let writable = backends.filter(|backend| backend.plan.writes);
+        let writable = backends
+            .enumerate()
+            .filter(|(_, backend)| backend.plan.writes);
         self.outputs = writable
-            .map(|backend| Output {
+            .map(|(place, backend)| Output {
                 backend: Rc::clone(backend),
                 lane: Rc::new(Lane::default()),
+                bit: 1 << place,
             })
             .collect();
     }

@@ -17,6 +17,8 @@ use crate::write::{self, Admitted};
 pub struct Door {
     /// What was configured.
     pub plan: ListenerPlan,
+    /// Its number among the plan's listeners.
+    pub number: u16,
     /// Whether it is the admin address.
     pub admin: bool,
 }

@@ -45,5 +45,6 @@ pub mod ground;
 pub mod hand_over;
 pub mod judge;
 pub mod poison;
+pub mod shell;
 
 pub mod window;

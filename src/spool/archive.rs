@@ -326,6 +326,12 @@ impl OldLog {
         &self.folder
     }
 
+    /// Whether the backend called `name` may lack something of it.
+    pub fn needs(&self, name: &str) -> bool {
+        let place = self.track.names.iter().position(|own| own == name);
+        place.is_some_and(|place| self.track.cursor(place) != DONE)
+    }
+
     fn newest_file(&self) -> Option<PathBuf> {
         let segments = self.track.segments.load();
         Some(self.folder.join(&segments.last()?.name))

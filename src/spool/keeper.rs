@@ -12,7 +12,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use futures_lite::future::poll_fn;
@@ -21,33 +20,33 @@ use crate::limits;
 use crate::plan::{BackendId, WhenFull};
 use crate::spool::board::{Board, Mode, State};
 use crate::spool::disk::Disk;
-use crate::spool::door::{DiskChange, Door, Gates, Kept, Rules};
-use crate::spool::ledger::{Change, Entry, Fate, Ledger};
-use crate::spool::log::{Log, Syncing};
+use crate::spool::door::{Door, Gates, Kept, Rules};
+use crate::spool::ledger::{Change, Entry, Fate, Heard, Ledger};
+use crate::spool::log::Log;
 use crate::spool::record::Parts;
 use crate::spool::track::{LEVEL, Track};
 
 /// One shard's spool.
 pub struct Keeper<D: Disk> {
-    shard: usize,
-    board: Arc<Board>,
-    rules: Rules,
+    pub(super) shard: usize,
+    pub(super) board: Arc<Board>,
+    pub(super) rules: Rules,
     doors: Vec<Door>,
     /// Per backend: its listener, its bit, and how much it may be owed.
     places: Vec<(u16, u64, u64)>,
-    log: RefCell<Log<D>>,
-    track: Arc<Track<D::File>>,
-    ledger: RefCell<Ledger>,
+    pub(super) log: RefCell<Log<D>>,
+    pub(super) track: Arc<Track<D::File>>,
+    pub(super) ledger: RefCell<Ledger>,
     seen: RefCell<Vec<State>>,
     /// Per backend: sends that are under way or held.
     outstanding: RefCell<Vec<usize>>,
-    last_order: Cell<u64>,
-    flushed: Cell<u64>,
-    synced: Cell<u64>,
-    failing: Cell<bool>,
-    trying: Cell<bool>,
-    waiters: RefCell<Vec<Waker>>,
-    flusher: RefCell<Option<Waker>>,
+    pub(super) last_order: Cell<u64>,
+    pub(super) flushed: Cell<u64>,
+    pub(super) synced: Cell<u64>,
+    pub(super) failing: Cell<bool>,
+    pub(super) trying: Cell<bool>,
+    pub(super) waiters: RefCell<Vec<Waker>>,
+    pub(super) flusher: RefCell<Option<Waker>>,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -91,6 +90,11 @@ impl<D: Disk> Keeper<D> {
         keeper
     }
 
+    /// Whether a write that nobody took, and nobody refused, is kept for all.
+    pub fn keeps_all(&self) -> bool {
+        self.rules.accept_when_all_fail && !self.failing.get()
+    }
+
     /// What others see of the log.
     pub fn track(&self) -> &Arc<Track<D::File>> {
         &self.track
@@ -129,6 +133,7 @@ impl<D: Disk> Keeper<D> {
             body_bytes: u32::try_from(parts.body.len()).unwrap_or(u32::MAX),
             door,
             fate: if nobody { Fate::Accepted } else { Fate::Open },
+            refused: false,
             waiting: gates.send | gates.held,
             missed: gates.tail,
         };
@@ -185,27 +190,39 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// A backend has spoken of a kept write, or is not asked any more: bit `backend` of its listener.
-    pub fn heard(&self, sequence: u64, backend: u64, accepted: bool) {
+    /// Backend `id` has spoken of a kept write, or is not asked any more. Once per request and backend.
+    pub fn heard(&self, sequence: u64, id: BackendId, heard: Heard) {
         let keep_all = self.rules.accept_when_all_fail;
+        let (_, bit, _) = self.places[id.0];
         let (entry, change) = {
             let ledger = &mut *self.ledger.borrow_mut();
             let Some(entry) = ledger.entry(sequence).copied() else {
                 return;
             };
-            (entry, ledger.heard(sequence, backend, accepted, keep_all))
+            (entry, ledger.heard(sequence, bit, heard, keep_all))
         };
-        if entry.waiting & backend != 0 {
-            self.count_outstanding(&self.doors[usize::from(entry.door)], backend, -1);
-        }
         if change.void {
             self.void(sequence, entry.offset);
         }
         self.owe(&entry, change);
         self.publish_undecided();
-        if entry.waiting & backend != 0 {
-            let id = self.doors[usize::from(entry.door)].outputs[backend.trailing_zeros() as usize];
-            self.try_quiet(id);
+        if entry.waiting & bit != 0 {
+            let outstanding = &mut self.outstanding.borrow_mut()[id.0];
+            *outstanding = outstanding.saturating_sub(1);
+        }
+        self.try_quiet(id);
+    }
+
+    /// Nobody will tell any more what became of a write: who has not spoken has missed it.
+    pub fn abandon(&self, sequence: u64) {
+        let Some(entry) = self.ledger.borrow().entry(sequence).copied() else {
+            return;
+        };
+        let door = &self.doors[usize::from(entry.door)];
+        for (i, &id) in door.outputs.iter().enumerate() {
+            if entry.waiting & (1 << i) != 0 {
+                self.heard(sequence, id, Heard::Missed);
+            }
         }
     }
 
@@ -228,11 +245,6 @@ impl<D: Disk> Keeper<D> {
             }
             owed &= owed - 1;
         }
-    }
-
-    /// Whether a write that was kept counts by now, and for how many it is still open.
-    pub fn fate(&self, sequence: u64) -> Option<Fate> {
-        self.ledger.borrow().entry(sequence).map(|entry| entry.fate)
     }
 
     // ---- The desks -----------------------------------------------------------------------------
@@ -296,105 +308,35 @@ impl<D: Disk> Keeper<D> {
         row.quiet.set(state.number());
     }
 
-    /// Waits while a write that was kept is held for `id`; whether it may be sent then. If not, it has
-    /// joined the tail.
-    pub async fn released(&self, id: BackendId) -> bool {
-        let held = self.seen.borrow()[id.0];
-        poll_fn(|cx| {
+    /// The state that the shard has last taken note of.
+    pub fn seen(&self, id: BackendId) -> State {
+        self.seen.borrow()[id.0]
+    }
+
+    /// Waits while a write that was kept in the state `held` is held for `id`; whether it may be sent
+    /// then. If not, it has joined the tail.
+    pub async fn released(&self, id: BackendId, held: State) -> bool {
+        loop {
             let state = self.look_at(id);
-            if state == held && held.mode() == Mode::HandingOver {
-                self.waiters.borrow_mut().push(cx.waker().clone());
-                return Poll::Pending;
+            if state != held {
+                return state.releases(held);
             }
-            Poll::Ready(state.releases(held))
-        })
-        .await
-    }
-
-    /// What a new write for `id` would meet.
-    pub fn mode(&self, id: BackendId) -> Mode {
-        self.look_at(id).mode()
-    }
-
-    // ---- The disk ------------------------------------------------------------------------------
-
-    /// Waits until something is to be flushed.
-    pub async fn dirty(&self) {
-        poll_fn(|cx| {
-            if self.log.borrow().is_dirty() {
-                return Poll::Ready(());
-            }
-            *self.flusher.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Writes what was kept since the last flush. `order` is read from a clock that all shards share,
-    /// after the writes came and before their clients hear. Once per turn.
-    pub fn flush(&self, order: u64, wall_ms: u64) -> DiskChange {
-        let first = self.flushed.get();
-        let ledger = &mut *self.ledger.borrow_mut();
-        let next = ledger.next();
-        let mut sequence = first;
-        let order = order.max(self.last_order.get() + 1);
-        self.last_order.set(order);
-        let flushed = self
-            .log
-            .borrow_mut()
-            .flush(first, order, wall_ms, |order, offset| {
-                ledger.written(sequence, order, offset);
-                sequence += 1;
-            });
-        for lost in sequence..next {
-            ledger.lost(lost);
-        }
-        self.track.publish_undecided(ledger.undecided(next));
-        self.track.end.store(next, Ordering::Release);
-        self.flushed.set(next);
-        let change = match (flushed, self.failing.replace(false)) {
-            (Ok(()), false) => DiskChange::None,
-            (Ok(()), true) => DiskChange::Recovered,
-            (Err(why), was) => {
-                self.failing.set(true);
-                match was {
-                    true => DiskChange::None,
-                    false => DiskChange::Failed(why.to_string()),
-                }
-            }
-        };
-        self.trying.set(false);
-        self.board.failing[self.shard].set(u64::from(self.failing.get()));
-        self.wake();
-        change
-    }
-
-    fn publish_undecided(&self) {
-        let flushed = self.flushed.get();
-        let undecided = self.ledger.borrow_mut().undecided(flushed);
-        self.track.publish_undecided(undecided);
-    }
-
-    /// After a failure: lets the next write try the disk. Once per `SPOOL_RETRY`.
-    pub fn try_again(&self) {
-        self.trying.set(self.failing.get());
-    }
-
-    /// Waits until a kept write is on disk, so that no kill can lose it.
-    pub async fn flushed(&self, sequence: u64) {
-        self.passed(&self.flushed, sequence).await;
-    }
-
-    /// Waits until a kept write is as safe as a client is promised before it hears success.
-    pub async fn safe(&self, sequence: u64) {
-        if self.rules.sync_first {
-            self.passed(&self.synced, sequence).await;
+            self.news().await;
         }
     }
 
-    async fn passed(&self, mark: &Cell<u64>, sequence: u64) {
+    /// Waits until the backend is not live.
+    pub async fn while_live(&self, id: BackendId) {
+        while self.look_at(id).mode() == Mode::Live {
+            self.news().await;
+        }
+    }
+
+    /// Waits until anything has changed, a tick at most.
+    pub async fn news(&self) {
+        let mut waited = false;
         poll_fn(|cx| {
-            if mark.get() > sequence || self.failing.get() {
+            if std::mem::replace(&mut waited, true) {
                 return Poll::Ready(());
             }
             self.waiters.borrow_mut().push(cx.waker().clone());
@@ -403,40 +345,19 @@ impl<D: Disk> Keeper<D> {
         .await;
     }
 
-    fn wake(&self) {
+    fn publish_undecided(&self) {
+        let flushed = self.flushed.get();
+        let undecided = self.ledger.borrow_mut().undecided(flushed);
+        self.track.publish_undecided(undecided);
+    }
+
+    pub(super) fn wake(&self) {
         let mut waiters = self.waiters.take();
         waiters.drain(..).for_each(Waker::wake);
         let mut new = self.waiters.borrow_mut();
         if new.is_empty() {
             *new = waiters; // the buffer is used again
         }
-    }
-
-    /// What a sync has to do, if anything is not safe from a power cut yet.
-    pub fn syncing(&self) -> Option<Syncing<D>> {
-        (self.synced.get() < self.flushed.get()).then(|| self.log.borrow().syncing())
-    }
-
-    /// A sync has ended; what the disk said.
-    pub fn synced(&self, done: &Syncing<D>, result: std::io::Result<()>) -> DiskChange {
-        let change = match result {
-            Ok(()) => {
-                self.log.borrow_mut().synced(done);
-                self.synced.set(self.synced.get().max(done.up_to));
-                DiskChange::None
-            }
-            Err(why) if self.failing.replace(true) => {
-                drop(why);
-                DiskChange::None
-            }
-            Err(why) => {
-                self.board.failing[self.shard].set(1);
-                self.log.borrow_mut().close(); // what a disk did not sync is not written behind
-                DiskChange::Failed(why.to_string())
-            }
-        };
-        self.wake();
-        change
     }
 
     /// Housekeeping: lets go of what is settled, on all shards and on disk. `order` is now, on the
@@ -457,19 +378,15 @@ impl<D: Disk> Keeper<D> {
         let own = unsettled.unwrap_or(order.saturating_sub(1));
         self.board.horizons[self.shard].set(own);
         ledger.release(self.board.horizon());
+        self.track.publish_level(ledger.first());
         let needed = self.needed(ledger.first());
         self.log.borrow_mut().release(needed);
+        self.wake();
     }
 
     /// The sequence of the first record that somebody may need.
     fn needed(&self, ledger_first: u64) -> u64 {
         let cursors = (0..self.places.len()).map(|name| self.track.cursor(name));
         cursors.fold(ledger_first, u64::min)
-    }
-
-    /// The sequence of the oldest write that is not settled everywhere: where a backend that is level
-    /// would begin after a kill.
-    pub fn level_cursor(&self) -> u64 {
-        self.ledger.borrow().first()
     }
 }

@@ -19,6 +19,17 @@ pub enum Fate {
     Void,
 }
 
+/// What a backend said of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It has it.
+    Accepted,
+    /// It will not have it, and the client may be told so.
+    Refused,
+    /// It does not have it now.
+    Missed,
+}
+
 /// One write that was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -32,6 +43,8 @@ pub struct Entry {
     pub door: u16,
     /// Whether it counts.
     pub fate: Fate,
+    /// Somebody has refused it: it is not kept for its own sake.
+    pub refused: bool,
     /// Backends that are to answer.
     pub waiting: u64,
     /// Backends that do not have it.
@@ -124,8 +137,9 @@ impl Ledger {
         }
     }
 
-    /// `backend` has spoken, or is not asked any more. With `keep_all` a write that nobody took counts.
-    pub fn heard(&mut self, sequence: u64, backend: u64, accepted: bool, keep_all: bool) -> Change {
+    /// `backend` has spoken, or is not asked any more. With `keep_all` a write that nobody took, or
+    /// refused, counts.
+    pub fn heard(&mut self, sequence: u64, backend: u64, heard: Heard, keep_all: bool) -> Change {
         let place = self.place(sequence);
         let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) else {
             return Change::default();
@@ -135,16 +149,20 @@ impl Ledger {
             Fate::Accepted => entry.missed,
             _ => 0,
         };
-        match (accepted, entry.fate) {
+        match (heard, entry.fate) {
             (_, Fate::Void) => return Change::default(),
-            (true, _) => {
+            (Heard::Accepted, _) => {
                 entry.fate = Fate::Accepted;
                 entry.missed &= !backend;
             }
-            (false, _) => entry.missed |= backend,
+            (Heard::Refused, _) => {
+                entry.refused = true;
+                entry.missed |= backend;
+            }
+            (Heard::Missed, _) => entry.missed |= backend,
         }
         if entry.fate == Fate::Open && entry.waiting == 0 {
-            if keep_all {
+            if keep_all && !entry.refused {
                 entry.fate = Fate::Accepted;
             } else {
                 (entry.fate, entry.missed) = (Fate::Void, 0);
@@ -159,11 +177,6 @@ impl Ledger {
             _ => 0,
         };
         Change { owed, void: false }
-    }
-
-    /// Somebody who owes nothing here (no spool of its own) has taken the write: it counts.
-    pub fn accepted_elsewhere(&mut self, sequence: u64) -> Change {
-        self.heard(sequence, 0, true, false)
     }
 
     /// Sequence and order of the oldest write whose fate is open, among those below `end`; `None` if
@@ -223,7 +236,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, Entry, Fate, Ledger};
+    use super::{Change, Entry, Fate, Heard, Ledger};
 
     fn sent_to(waiting: u64, missed: u64) -> Entry {
         Entry {
@@ -232,6 +245,7 @@ mod tests {
             body_bytes: 1,
             door: 0,
             fate: Fate::Open,
+            refused: false,
             waiting,
             missed,
         }
@@ -246,7 +260,12 @@ mod tests {
         for order in [[1, 2], [2, 1]] {
             let mut ledger = Ledger::default();
             let sequence = ledger.enter(sent_to(0b11, 0));
-            let changes = order.map(|backend| ledger.heard(sequence, backend, backend == 1, false));
+            let said = |backend| match backend {
+                1 => Heard::Accepted,
+                _ => Heard::Refused,
+            };
+            let changes =
+                order.map(|backend| ledger.heard(sequence, backend, said(backend), false));
             let expected = match order {
                 [1, _] => [owed(0), owed(0b10)],
                 _ => [owed(0), owed(0b10)],
@@ -259,12 +278,22 @@ mod tests {
     fn what_nobody_took_is_void_or_kept_for_all() {
         let mut ledger = Ledger::default();
         let sequence = ledger.enter(sent_to(0b01, 0b10));
-        let change = ledger.heard(sequence, 1, false, false);
+        let change = ledger.heard(sequence, 1, Heard::Missed, false);
         assert!(change.void);
-        assert_eq!(ledger.heard(sequence, 2, true, false), owed(0), "too late");
+        assert_eq!(
+            ledger.heard(sequence, 2, Heard::Accepted, false),
+            owed(0),
+            "too late"
+        );
         let sequence = ledger.enter(sent_to(0b11, 0));
-        assert_eq!(ledger.heard(sequence, 1, false, true), owed(0));
-        assert_eq!(ledger.heard(sequence, 2, false, true), owed(0b11));
+        assert_eq!(ledger.heard(sequence, 1, Heard::Missed, true), owed(0));
+        assert_eq!(ledger.heard(sequence, 2, Heard::Missed, true), owed(0b11));
+        let sequence = ledger.enter(sent_to(0b11, 0));
+        assert_eq!(ledger.heard(sequence, 1, Heard::Refused, true), owed(0));
+        assert!(
+            ledger.heard(sequence, 2, Heard::Missed, true).void,
+            "its client was refused"
+        );
     }
 
     #[test]
@@ -277,8 +306,8 @@ mod tests {
         let live = |_| 0b11;
         assert_eq!(ledger.unsettled(3, live), Some(10));
         for sequence in [0, 1] {
-            ledger.heard(sequence, 1, true, false);
-            ledger.heard(sequence, 2, true, false);
+            ledger.heard(sequence, 1, Heard::Accepted, false);
+            ledger.heard(sequence, 2, Heard::Accepted, false);
         }
         assert_eq!(ledger.undecided(3), Some((2, 30)));
         assert_eq!(ledger.unsettled(3, live), Some(30));
@@ -286,8 +315,8 @@ mod tests {
         assert_eq!(ledger.first(), 0, "another shard has something as old");
         ledger.release(30);
         assert_eq!((ledger.first(), ledger.len()), (2, 1));
-        ledger.heard(2, 1, true, false);
-        ledger.heard(2, 2, false, false);
+        ledger.heard(2, 1, Heard::Accepted, false);
+        ledger.heard(2, 2, Heard::Missed, false);
         assert_eq!(ledger.undecided(3), None);
         assert_eq!(
             ledger.unsettled(3, live),

@@ -29,6 +29,7 @@ pub mod cursors;
 pub mod dead_letter;
 pub mod disk;
 pub mod door;
+pub mod flushing;
 pub mod keeper;
 pub mod ledger;
 pub mod log;

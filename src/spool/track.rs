@@ -64,6 +64,8 @@ pub struct Track<F> {
     undecided: AtomicU64,
     /// Its sequence; [`NONE`].
     undecided_sequence: AtomicU64,
+    /// The sequence from which a backend that is level may lack something after a kill.
+    level_from: AtomicU64,
     /// One per name.
     pub cursors: Vec<Cursor>,
 }
@@ -83,6 +85,7 @@ impl<F> Track<F> {
             names,
             segments: ArcSwap::default(),
             end: AtomicU64::new(0),
+            level_from: AtomicU64::new(0),
             undecided: AtomicU64::new(NONE),
             undecided_sequence: AtomicU64::new(NONE),
         }
@@ -118,6 +121,21 @@ impl<F> Track<F> {
     /// Moves a backend's cursor.
     pub fn set_cursor(&self, name: usize, next: u64) {
         self.cursors[name].next.store(next, Ordering::Release);
+    }
+
+    /// Says from where a backend that is level may lack something after a kill.
+    pub fn publish_level(&self, from: u64) {
+        self.level_from.store(from, Ordering::Release);
+    }
+
+    /// Where a backend would begin after a kill.
+    pub fn restart_at(&self, name: usize) -> u64 {
+        // In this order: what is level later has everything that was settled earlier.
+        let level_from = self.level_from.load(Ordering::Acquire);
+        match self.cursor(name) {
+            LEVEL => level_from,
+            next => next,
+        }
     }
 
     /// The backend has everything: where it stands is the business of the log's shard again.

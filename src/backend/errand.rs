@@ -1,0 +1,129 @@
+//! One request at a time to a backend, on a connection of its own: for replay, which must keep order
+//! and never stands in the way of writes that wait for a pooled link.
+
+use std::io;
+use std::rc::Rc;
+
+use futures_lite::future::poll_fn;
+
+use crate::backend::answer::{AnswerReader, Fed, Reply};
+use crate::backend::exchange::connect;
+use crate::backend::flight::Request;
+use crate::backend::outcome::Failure;
+use crate::backend::pool::Backend;
+use crate::backend::request::push_head;
+use crate::clock::Moment;
+use crate::engine::stream::Stream;
+
+/// A connection to a backend, kept between requests.
+pub struct Errand {
+    backend: Rc<Backend>,
+    stream: Option<Stream>,
+    reader: AnswerReader,
+    head: Vec<u8>,
+}
+
+impl Errand {
+    /// No connection yet.
+    pub fn new(backend: &Rc<Backend>) -> Self {
+        Self {
+            backend: Rc::clone(backend),
+            stream: None,
+            reader: AnswerReader::default(),
+            head: Vec::new(),
+        }
+    }
+
+    /// Sends one write and waits for the answer, as long as the backend's timeout. What it means for the
+    /// backend's health is told to it.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn send(
+        &mut self,
+        request: &Request,
+        body: &[u8],
+        reply: &mut Reply,
+    ) -> Result<(), Failure> {
+        let due = self
+            .backend
+            .around
+            .driver
+            .now()
+            .after(self.backend.plan.timeout);
+        self.head.clear();
+        push_head(&mut self.head, &self.backend.plan, request, body.len());
+        let was_open = self.stream.is_some();
+        let mut sent = self.exchange(body, reply, due).await;
+        if was_open && sent == Err(Failure::Closed) {
+            // It may have been closed while it was idle. Writes are idempotent.
+            sent = self.exchange(body, reply, due).await;
+        }
+        match sent {
+            Ok(()) => self.backend.answered(),
+            Err(failure) => self.backend.failed(failure, failure.words()),
+        }
+        sent
+    }
+
+    async fn exchange(
+        &mut self,
+        body: &[u8],
+        reply: &mut Reply,
+        due: Moment,
+    ) -> Result<(), Failure> {
+        reply.clear();
+        self.reader.reset();
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => connect(&self.backend, due).await.map_err(|error| {
+                match error.kind() == io::ErrorKind::TimedOut {
+                    true => Failure::TimedOut,
+                    false => Failure::Connect,
+                }
+            })?,
+        };
+        stream.set_deadline(due);
+        // A backend may answer before it has read everything: what there is to read decides then.
+        let is_sent = async {
+            stream.send_all(&self.head).await?;
+            stream.send_all(body).await
+        }
+        .await
+        .is_ok();
+        let reusable = answer(&stream, &mut self.reader, reply).await?;
+        if reusable && is_sent {
+            stream.set_deadline(Moment::NEVER);
+            self.stream = Some(stream);
+        }
+        Ok(())
+    }
+}
+
+/// Reads one answer; whether the connection can be used again.
+async fn answer(
+    stream: &Stream,
+    reader: &mut AnswerReader,
+    reply: &mut Reply,
+) -> Result<bool, Failure> {
+    loop {
+        let read = poll_fn(|cx| {
+            stream.poll_read_with(cx, |bytes| {
+                if bytes.is_empty() {
+                    (reader.end(), true)
+                } else {
+                    (reader.feed(bytes, reply), false)
+                }
+            })
+        })
+        .await;
+        return match read {
+            Ok((Fed::More, false)) => continue,
+            Ok((Fed::Whole { reusable }, _)) => Ok(reusable),
+            Ok((_, true)) => Err(Failure::Closed),
+            Ok((Fed::Nonsense, false)) => Err(Failure::Nonsense),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::TimedOut),
+            Err(_) => Err(Failure::Closed),
+        };
+    }
+}

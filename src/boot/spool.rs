@@ -1,0 +1,366 @@
+//! The spool is opened: logs of earlier starts are found, each shard gets a new one, and one thread
+//! keeps account of where every backend stands.
+
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::boot::{StartError, helper, rest};
+use crate::clock::Moment;
+use crate::engine::bell::{Bell, Ear};
+use crate::engine::driver::Driver;
+use crate::engine::timer;
+use crate::events::{Event, Events};
+use crate::limits;
+use crate::metrics::CODES;
+use crate::plan::{BackendId, Fsync, Plan, SpoolPlan};
+use crate::shard::{Shard, SpoolWorld, World};
+use crate::spool::archive::{Archive, Unusable, log_folder};
+use crate::spool::board::{Board, Mode};
+use crate::spool::cursors::{self, Cursors, Mark, place_bytes};
+use crate::spool::disk::{Disk, Place};
+use crate::spool::door::{DiskChange, Door, Rules};
+use crate::spool::flushing::stamp;
+use crate::spool::keeper::Keeper;
+use crate::spool::log::Log;
+use crate::spool::track::{LEVEL, Track};
+
+/// The spool before the shards start.
+pub(super) struct Opened {
+    /// What all shards see.
+    pub(super) world: SpoolWorld,
+    /// What calls them.
+    pub(super) bells: Vec<Bell>,
+    archive: Archive,
+    disks: Vec<Place>,
+}
+
+/// Opens the spool of the plan, if there is one.
+pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, StartError> {
+    let Some(spool) = &plan.spool else {
+        return Ok(None);
+    };
+    let archive = match &spool.dir {
+        Some(dir) => find(dir, plan, spool)?,
+        None => Archive::none(),
+    };
+    let no_bell = |why: std::io::Error| StartError::Thread {
+        what: "the spool".to_owned(),
+        why: why.to_string(),
+    };
+    let shards = plan.cpus.len();
+    let bells = (0..shards)
+        .map(|_| Bell::new())
+        .collect::<Result<Vec<_>, _>>();
+    let bells = bells.map_err(no_bell)?;
+    let ring = bells.clone();
+    let board = Board::new(
+        plan.backends.len(),
+        shards,
+        CODES.len() + 1,
+        Box::new(move || ring.iter().for_each(Bell::ring)),
+    );
+    let names: Vec<String> = plan
+        .backends
+        .iter()
+        .map(|plan| plan.label.clone())
+        .collect();
+    for (desk, name) in board.desks.iter().zip(&names) {
+        let is_owed = archive.logs.iter().any(|log| log.needs(name));
+        if is_owed && desk.owe() {
+            let (records, bytes) = archive.owed(name);
+            desk.rows[0].records.set(records);
+            desk.rows[0].bytes.set(bytes);
+        }
+    }
+    let mut disks = Vec::new();
+    for shard in 0..shards {
+        disks.push(match &spool.dir {
+            Some(dir) => {
+                let folder = log_folder(dir, archive.run, shard);
+                Place::folder(&folder).map_err(|why| Unusable::Disk {
+                    path: folder.display().to_string(),
+                    why,
+                })?
+            }
+            None => Place::Memory,
+        });
+    }
+    let track = |shard: usize| {
+        let number = u32::try_from(shard).unwrap_or(u32::MAX);
+        Arc::new(Track::new(archive.run, number, names.clone()))
+    };
+    let world = SpoolWorld {
+        plan: spool.clone(),
+        board: Arc::new(board),
+        tracks: (0..shards).map(track).collect(),
+        old: archive
+            .logs
+            .iter()
+            .map(|log| Arc::clone(&log.track))
+            .collect(),
+    };
+    Ok(Some(Opened {
+        world,
+        bells,
+        archive,
+        disks,
+    }))
+}
+
+fn find(dir: &Path, plan: &Plan, spool: &SpoolPlan) -> Result<Archive, StartError> {
+    let mut archive = Archive::open(dir)?;
+    for damage in &archive.damage {
+        tracing::warn!(damage, "the spool is damaged");
+    }
+    let is_known = |name: &str| plan.backends.iter().any(|plan| plan.label == name);
+    archive.forget(is_known, spool.age_max);
+    if !archive.logs.is_empty() {
+        tracing::info!(
+            logs = archive.logs.len(),
+            "the spool holds logs of earlier starts"
+        );
+    }
+    Ok(archive)
+}
+
+/// Starts the thread that saves where backends stand, and removes what nobody needs. It saves for the
+/// last time when the process ends: send into the channel, and wait for its end.
+pub(super) fn start(
+    world: &Arc<World>,
+    archive: Archive,
+    disks: Vec<Place>,
+) -> Result<(Sender<()>, Receiver<()>), StartError> {
+    let (end, ending) = bounded(1);
+    let (ended, all_saved) = bounded(1);
+    let world = Arc::clone(world);
+    helper("spool", move || {
+        let mut keeping = Keeping {
+            cursors: disks.iter().map(|_| None).collect(),
+            marks: Vec::new(),
+            archive,
+            disks,
+        };
+        loop {
+            let last = ending.try_recv().is_ok();
+            if let Some(spool) = &world.spool {
+                keeping.save(spool, last);
+            }
+            if last {
+                let _nobody_waits = ended.send(());
+                return;
+            }
+            rest(limits::TICK * 2);
+        }
+    })?;
+    Ok((end, all_saved))
+}
+
+impl Opened {
+    /// What all shards see; and what the thread needs.
+    pub(super) fn split(self) -> (SpoolWorld, Vec<Bell>, Archive, Vec<Place>) {
+        (self.world, self.bells, self.archive, self.disks)
+    }
+}
+
+struct Keeping {
+    archive: Archive,
+    disks: Vec<Place>,
+    cursors: Vec<Option<Cursors<File>>>,
+    marks: Vec<Mark>,
+}
+
+impl Keeping {
+    /// Saves where each backend stands in each log. With `last` no write is under way any more: a backend
+    /// that is level needs nothing, and a log that nobody needs goes.
+    fn save(&mut self, spool: &SpoolWorld, last: bool) {
+        self.archive.tick();
+        for shard in 0..self.disks.len() {
+            let Place::Folder(folder) = &self.disks[shard] else {
+                return;
+            };
+            let track = &spool.tracks[shard];
+            self.marks.clear();
+            for (name, desk) in spool.board.desks.iter().enumerate() {
+                let (records, bytes) = if shard == 0 { desk.owed() } else { (0, 0) };
+                let is_done = last && track.cursor(name) == LEVEL;
+                let next = if is_done {
+                    LEVEL
+                } else {
+                    track.restart_at(name)
+                };
+                self.marks.push(Mark {
+                    next,
+                    records,
+                    bytes,
+                });
+            }
+            if last && self.marks.iter().all(|mark| mark.next == LEVEL) {
+                let _found_at_the_next_start = std::fs::remove_dir_all(folder);
+                continue;
+            }
+            if self.cursors[shard].is_none() {
+                let whole = 2 * place_bytes(self.marks.len()) as u64;
+                let made = self.disks[shard].create(cursors::FILE, whole);
+                self.cursors[shard] = made.ok().map(|file| Cursors::new(file, 0));
+            }
+            if let Some(cursors) = &mut self.cursors[shard] {
+                let _older_ones_stay = cursors.save(&self.marks);
+            }
+        }
+    }
+}
+
+/// One shard's spool, over its new log.
+pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Keeper<Place>>> {
+    let (spool, plan) = (world.spool.as_ref()?, &world.plan);
+    let doors = plan.listeners.iter().map(|listener| {
+        let outputs: Vec<(BackendId, bool, bool)> = listener
+            .outputs
+            .iter()
+            .map(|&id| {
+                let backend = &plan.backends[id.0];
+                (id, backend.writes, backend.owed_bytes_max > 0)
+            })
+            .collect();
+        Door::new(&outputs)
+    });
+    let owed_max: Vec<u64> = plan
+        .backends
+        .iter()
+        .map(|plan| plan.owed_bytes_max)
+        .collect();
+    let rules = Rules {
+        when_full: spool.plan.when_full,
+        accept_when_all_fail: spool.plan.accept_when_all_fail,
+        sync_first: spool.plan.fsync == Fsync::Always && spool.plan.dir.is_some(),
+    };
+    let track = Arc::clone(&spool.tracks[number]);
+    let log = Log::new(disk, track, spool.plan.segment_bytes);
+    let board = Arc::clone(&spool.board);
+    Some(Keeper::new(
+        number,
+        board,
+        doors.collect(),
+        &owed_max,
+        rules,
+        log,
+    ))
+}
+
+/// Starts a shard's tasks for its spool: flush, sync, hear the bell.
+pub(super) fn run(shard: &Rc<Shard>, bell: Bell) -> std::io::Result<()> {
+    let (Some(keeper), Some(spool)) = (&shard.keeper, &shard.world.spool) else {
+        return Ok(());
+    };
+    let ear = Ear::new(&shard.driver, bell)?;
+    let own = Rc::clone(keeper);
+    glommio::spawn_local(async move {
+        loop {
+            ear.heard().await;
+            own.look();
+        }
+    })
+    .detach();
+    glommio::spawn_local(flush(
+        Rc::clone(keeper),
+        Rc::clone(&shard.driver),
+        shard.events.clone(),
+        shard.number,
+    ))
+    .detach();
+    let between = match spool.plan.fsync {
+        Fsync::Always => Some(std::time::Duration::ZERO),
+        Fsync::Every(between) => Some(between),
+        Fsync::Never => None,
+    };
+    if let Some(between) = between.filter(|_| spool.plan.dir.is_some()) {
+        let (keeper, events) = (Rc::clone(keeper), shard.events.clone());
+        glommio::spawn_local(sync(keeper, between, events, shard.number)).detach();
+    }
+    Ok(())
+}
+
+/// Writes what was kept in a turn, behind the tasks that kept it.
+async fn flush(keeper: Rc<Keeper<Place>>, driver: Rc<Driver>, events: Events, shard: usize) {
+    loop {
+        keeper.dirty().await;
+        let (order, wall_ms) = stamp(driver.clock());
+        tell(&events, shard, keeper.flush(order, wall_ms));
+    }
+}
+
+/// Makes what was written safe from a power cut.
+async fn sync(
+    keeper: Rc<Keeper<Place>>,
+    between: std::time::Duration,
+    events: Events,
+    shard: usize,
+) {
+    loop {
+        keeper.unsynced().await;
+        if !between.is_zero() {
+            timer::sleep(between).await;
+        }
+        let syncing = Arc::new(keeper.syncing());
+        let work = Arc::clone(&syncing);
+        let caught = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run()));
+        let result = match glommio::executor().spawn_blocking(caught).await {
+            Ok(result) => result,
+            Err(_) => Err(std::io::Error::other("a bug ended the sync")),
+        };
+        tell(&events, shard, keeper.synced(&syncing, result));
+    }
+}
+
+fn tell(events: &Events, shard: usize, change: DiskChange) {
+    match change {
+        DiskChange::None => {}
+        DiskChange::Failed(why) => events.tell(Event::SpoolFailed { shard, why }),
+        DiskChange::Recovered => events.tell(Event::SpoolRecovered { shard }),
+    }
+}
+
+/// Whether all backends that are up are level. What is owed from an earlier start goes first, so that
+/// the first clients are not turned away for it.
+pub(super) fn is_level(shard: &Shard) -> bool {
+    let Some(spool) = &shard.world.spool else {
+        return true;
+    };
+    let desks = spool.board.desks.iter().zip(&shard.backends);
+    desks
+        .filter(|(_, backend)| backend.is_up())
+        .all(|(desk, _)| desk.state().mode() == Mode::Live)
+}
+
+/// Housekeeping of a shard's spool. Once per tick.
+pub(super) fn tick(shard: &Shard, tried: &mut Moment) {
+    let Some(keeper) = &shard.keeper else { return };
+    let now = shard.driver.now();
+    if now.since(*tried) >= limits::SPOOL_RETRY {
+        *tried = now;
+        keeper.try_again();
+    }
+    keeper.tick(now.0);
+}
+
+/// Nothing needs the spool any more: it is saved for the last time.
+pub(super) fn end(end: &Sender<()>, ended: &Receiver<()>) {
+    let _gone_already = end.send(());
+    let _saved_or_late = ended.recv_timeout(limits::START_WAIT_MAX);
+}
+
+/// What an operator wants dropped: everything that is owed now.
+pub fn flush_all(world: &World, outputs: &[BackendId]) {
+    if let Some(spool) = &world.spool {
+        for id in outputs {
+            spool.board.desks[id.0]
+                .flushes
+                .fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What replay stands on in a running relay: the shard's clock and sockets, and threads for files.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::answer::Reply;
+use crate::backend::errand::Errand;
+use crate::backend::flight;
+use crate::backend::outcome::Failure;
+use crate::backend::pool::Backend;
+use crate::clock::Moment;
+use crate::engine::timer;
+use crate::events::Event;
+use crate::limits;
+use crate::plan::BackendId;
+use crate::replay::catch_up::{self, Rules};
+use crate::replay::ground::{Corpse, Ground, News, Request};
+use crate::replay::judge::{Sent, retry_after};
+use crate::shard::Shard;
+use crate::spool::dead_letter::{self, DeadLetter, without_credentials};
+use crate::spool::disk::DiskFile;
+use crate::spool::source::Want;
+use crate::spool::track::Track;
+
+/// Brings one backend level whenever it is owed anything. One task per backend, for ever.
+pub async fn run(shard: Rc<Shard>, id: BackendId) {
+    let world = Arc::clone(&shard.world);
+    let Some(spool) = &world.spool else { return };
+    let backend = Rc::clone(&shard.backends[id.0]);
+    let (plan, whole) = (&backend.plan, &spool.plan);
+    let rules = Rules {
+        label: plan.label.clone(),
+        index: id.0,
+        batch_bytes_max: plan.replay_batch_bytes_max,
+        wait_max: plan.replay_wait_max,
+        owed_bytes_max: Some(plan.owed_bytes_max),
+        age_max: whole.age_max,
+        bytes_per_second: whole.replay_bytes_per_second,
+        poison_attempts: whole.poison_attempts,
+        poison_after: whole.poison_after,
+    };
+    let ground = Shell {
+        errand: RefCell::new(Errand::new(&backend)),
+        reply: RefCell::default(),
+        request: RefCell::default(),
+        shard: &shard,
+        backend,
+    };
+    catch_up::run(&ground, &spool.board, &rules).await;
+}
+
+struct Shell<'a> {
+    shard: &'a Rc<Shard>,
+    backend: Rc<Backend>,
+    errand: RefCell<Errand>,
+    reply: RefCell<Reply>,
+    request: RefCell<flight::Request>,
+}
+
+/// Runs what waits for a disk on a thread of its own. A panic there would hang whoever waits.
+async fn off_the_shard<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let caught = move || std::panic::catch_unwind(AssertUnwindSafe(work));
+    match glommio::executor().spawn_blocking(caught).await {
+        Ok(done) => done,
+        Err(_) => Err(io::Error::other("a bug ended the work on this file")),
+    }
+}
+
+impl Ground for Shell<'_> {
+    type File = fs::File;
+
+    fn now(&self) -> Moment {
+        self.shard.driver.clock().read();
+        self.shard.driver.now()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        u64::try_from(self.shard.driver.clock().wall_ns() / 1_000_000).unwrap_or(0)
+    }
+
+    async fn while_live(&self) {
+        if let Some(keeper) = &self.shard.keeper {
+            keeper.while_live(self.backend.id).await;
+        }
+    }
+
+    async fn rest(&self, span: Duration) {
+        timer::sleep(span).await;
+    }
+
+    async fn read(&self, want: &Want<fs::File>) -> io::Result<Vec<u8>> {
+        let (segment, at, bytes) = (Arc::clone(&want.segment), want.at, want.bytes);
+        off_the_shard(move || {
+            let mut buffer = vec![0; bytes];
+            let mut filled = 0;
+            while filled < bytes {
+                match DiskFile::read_at(&segment.file, &mut buffer[filled..], at + filled as u64)? {
+                    0 => break,
+                    count => filled += count,
+                }
+            }
+            buffer.truncate(filled);
+            Ok(buffer)
+        })
+        .await
+    }
+
+    #[allow(clippy::await_holding_refcell_ref)] // one task per backend: nobody else borrows them
+    async fn send(&self, request: Request<'_>) -> Sent {
+        let parts = &mut *self.request.borrow_mut();
+        parts.kind = request.kind;
+        for (own, piece) in [
+            (&mut parts.query, request.query),
+            (&mut parts.headers, request.headers),
+            (&mut parts.authorization, request.authorization),
+        ] {
+            own.clear();
+            own.extend_from_slice(piece);
+        }
+        let reply = &mut *self.reply.borrow_mut();
+        match self
+            .errand
+            .borrow_mut()
+            .send(parts, request.body, reply)
+            .await
+        {
+            Ok(()) => Sent::Answered {
+                status: reply.status,
+                reason: reason(&reply.body),
+                retry_after: retry_after(&reply.headers),
+            },
+            Err(Failure::TimedOut) => Sent::Away { timed_out: true },
+            Err(Failure::Closed | Failure::Nonsense) => Sent::Died,
+            Err(_) => Sent::Away { timed_out: false },
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        self.backend.is_up()
+    }
+
+    async fn bury(&self, corpses: Vec<Corpse>) -> io::Result<()> {
+        let Some(dir) = self.dir() else {
+            return Err(io::Error::other("the spool is in memory only"));
+        };
+        let time = i64::try_from(self.wall_ms()).unwrap_or(0);
+        let time = jiff::Timestamp::from_millisecond(time).unwrap_or_default();
+        let letters: Vec<DeadLetter> = corpses
+            .into_iter()
+            .map(|corpse| self.letter(&corpse, time.to_string()))
+            .collect();
+        let label = self.backend.plan.label.clone();
+        off_the_shard(move || dead_letter::bury(&dir, &label, &letters)).await
+    }
+
+    fn inflate(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let bytes_max = self.shard.world.plan.limits.body_bytes_max;
+        let mut inflater = self.shard.inflater.borrow_mut();
+        inflater.inflate(body, &mut out, bytes_max).ok()?;
+        Some(out)
+    }
+
+    fn old_logs(&self) -> Vec<Arc<Track<fs::File>>> {
+        let spool = self.shard.world.spool.as_ref();
+        spool.map_or_else(Vec::new, |spool| spool.old.clone())
+    }
+
+    fn logs(&self) -> &[Arc<Track<fs::File>>] {
+        let spool = self.shard.world.spool.as_ref();
+        spool.map_or(&[], |spool| &spool.tracks)
+    }
+
+    fn dice(&self) -> u64 {
+        self.shard.driver.now().0 ^ ((self.backend.id.0 as u64) << 40)
+    }
+
+    fn say(&self, news: News) {
+        let backend = self.backend.id;
+        let what = match news {
+            News::Owing => Event::Owing { backend },
+            News::Level => Event::Level { backend },
+            News::Buried {
+                pieces,
+                status,
+                reason,
+            } => Event::Buried {
+                backend,
+                pieces,
+                status,
+                reason,
+            },
+            News::Unburied(why) => Event::Unburied { backend, why },
+            News::Damaged(records) => Event::Damaged { backend, records },
+            News::Dropped(row, records) => Event::Dropped {
+                backend,
+                row,
+                records,
+            },
+            News::Stuck(why) => {
+                let shared = &self.backend.shared;
+                shared.last_error.store(Some(Arc::new(why.clone())));
+                Event::Stuck { backend, why }
+            }
+        };
+        self.shard.events.tell(what);
+    }
+}
+
+impl Shell<'_> {
+    fn dir(&self) -> Option<PathBuf> {
+        self.shard.world.spool.as_ref()?.plan.dir.clone()
+    }
+
+    fn letter(&self, corpse: &Corpse, time: String) -> DeadLetter {
+        let query = String::from_utf8_lossy(&corpse.query);
+        let mut letter = DeadLetter {
+            time,
+            backend: self.backend.plan.label.clone(),
+            status: corpse.status,
+            reason: corpse.reason.clone(),
+            path: corpse.kind.path(&self.backend.plan.endpoints).to_owned(),
+            query: without_credentials(&query),
+            body: None,
+            base64: None,
+        };
+        letter.set_body(&corpse.body);
+        letter
+    }
+}
+
+/// What a backend said, cut to a bound, for people.
+fn reason(body: &[u8]) -> String {
+    let end = body.len().min(limits::REASON_BYTES_MAX);
+    String::from_utf8_lossy(&body[..end]).trim().to_owned()
+}

@@ -1,0 +1,134 @@
+//! How what a shard keeps gets to its disk: gathered for a turn, written at once, synced off the shard.
+//!
+//! A disk that is full or failing costs nobody an answer: what is not written goes on without being
+//! kept, operators hear of it, and the disk is tried again.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use futures_lite::future::poll_fn;
+
+use crate::clock::Clock;
+use crate::spool::disk::Disk;
+use crate::spool::door::DiskChange;
+use crate::spool::keeper::Keeper;
+use crate::spool::log::Syncing;
+
+/// What a flush is stamped with: the order, read now from the clock that all shards share, and
+/// milliseconds since 1970.
+pub fn stamp(clock: &Clock) -> (u64, u64) {
+    clock.read();
+    let wall_ms = u64::try_from(clock.wall_ns() / 1_000_000).unwrap_or(0);
+    (clock.now().0, wall_ms)
+}
+
+impl<D: Disk> Keeper<D> {
+    /// Waits until something is to be flushed.
+    pub async fn dirty(&self) {
+        poll_fn(|cx| {
+            if self.log.borrow().is_dirty() {
+                return Poll::Ready(());
+            }
+            *self.flusher.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Writes what was kept since the last flush. `order` is read from a clock that all shards share,
+    /// after the writes came and before their clients hear. Once per turn.
+    pub fn flush(&self, order: u64, wall_ms: u64) -> DiskChange {
+        let first = self.flushed.get();
+        let ledger = &mut *self.ledger.borrow_mut();
+        let next = ledger.next();
+        let mut sequence = first;
+        let order = order.max(self.last_order.get() + 1);
+        self.last_order.set(order);
+        let flushed = self
+            .log
+            .borrow_mut()
+            .flush(first, order, wall_ms, |order, offset| {
+                ledger.written(sequence, order, offset);
+                sequence += 1;
+            });
+        for lost in sequence..next {
+            ledger.lost(lost);
+        }
+        self.track.publish_undecided(ledger.undecided(next));
+        self.track.end.store(next, Ordering::Release);
+        self.flushed.set(next);
+        let change = match (flushed, self.failing.replace(false)) {
+            (Ok(()), false) => DiskChange::None,
+            (Ok(()), true) => DiskChange::Recovered,
+            (Err(why), was) => {
+                self.failing.set(true);
+                match was {
+                    true => DiskChange::None,
+                    false => DiskChange::Failed(why.to_string()),
+                }
+            }
+        };
+        self.trying.set(false);
+        self.board.failing[self.shard].set(u64::from(self.failing.get()));
+        self.wake();
+        change
+    }
+
+    /// After a failure: lets the next write try the disk. Once per `SPOOL_RETRY`.
+    pub fn try_again(&self) {
+        self.trying.set(self.failing.get());
+    }
+
+    /// Waits until a kept write is on disk, so that no kill can lose it.
+    pub async fn flushed(&self, sequence: u64) {
+        self.passed(&self.flushed, sequence).await;
+    }
+
+    /// Waits until a kept write is as safe as a client is promised before it hears success.
+    pub async fn safe(&self, sequence: u64) {
+        if self.rules.sync_first {
+            self.passed(&self.synced, sequence).await;
+        }
+    }
+
+    async fn passed(&self, mark: &Cell<u64>, sequence: u64) {
+        while mark.get() <= sequence && !self.failing.get() {
+            self.news().await;
+        }
+    }
+
+    /// Waits until something is not safe from a power cut.
+    pub async fn unsynced(&self) {
+        while self.synced.get() >= self.flushed.get() || self.failing.get() {
+            self.news().await;
+        }
+    }
+
+    /// What a sync has to do now.
+    pub fn syncing(&self) -> Syncing<D> {
+        self.log.borrow().syncing()
+    }
+
+    /// A sync has ended; what the disk said.
+    pub fn synced(&self, done: &Syncing<D>, result: std::io::Result<()>) -> DiskChange {
+        let change = match result {
+            Ok(()) => {
+                self.log.borrow_mut().synced(done);
+                self.synced.set(self.synced.get().max(done.up_to));
+                DiskChange::None
+            }
+            Err(why) if self.failing.replace(true) => {
+                drop(why);
+                DiskChange::None
+            }
+            Err(why) => {
+                self.board.failing[self.shard].set(1);
+                self.log.borrow_mut().close(); // what a disk did not sync is not written behind
+                DiskChange::Failed(why.to_string())
+            }
+        };
+        self.wake();
+        change
+    }
+}
