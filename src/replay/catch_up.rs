@@ -2,22 +2,19 @@
 //!
 //! This file decides; `ground` is what it stands on. Nothing here knows a socket or a file.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::backend::backoff::Backoff;
 use crate::clock::Moment;
 use crate::limits;
-use crate::metrics::code_row;
-use crate::replay::ground::{Corpse, Ground, News, Request};
-use crate::replay::hand_over::{self, Patience};
-use crate::replay::judge::{Judgement, Sent, judge};
-use crate::replay::poison::Halving;
-use crate::replay::window::{Group, Window};
+use crate::replay::delivery::{Delivery, Obstacle};
+use crate::replay::ground::{Corpse, Ground, News};
+use crate::replay::hand_over::{self, Held, Patience};
+use crate::replay::judge::Judgement;
+use crate::replay::queue::{Queue, Whose};
+use crate::replay::window::Window;
 use crate::spool::board::{self, Board, Desk, Mode};
-use crate::spool::source::{Bound, Source, Step};
-use crate::spool::track::LEVEL;
 
 /// What is known of the backend, and what it may be owed.
 #[derive(Debug, Clone)]
@@ -44,14 +41,12 @@ pub struct Rules {
 
 /// One backend's way back.
 pub struct CatchUp<'a, G: Ground> {
-    pub(super) ground: &'a G,
-    pub(super) board: &'a Board,
-    pub(super) desk: &'a Desk,
-    pub(super) rules: &'a Rules,
-    /// Logs that are still to be read, run by run; the last are those of this start.
-    runs: Vec<Vec<Source<G::File>>>,
-    /// What the backend has from this start's logs: everything older.
-    from_order: u64,
+    ground: &'a G,
+    board: &'a Board,
+    desk: &'a Desk,
+    rules: &'a Rules,
+    queue: Queue<'a, G>,
+    delivery: Delivery<'a, G>,
     window_bytes: usize,
     records_max: usize,
     backoff: Backoff,
@@ -70,15 +65,6 @@ struct Blame {
     attempts: u32,
 }
 
-/// Why a window was not delivered.
-struct Obstacle {
-    counts: bool,
-    timed_out: bool,
-    status: u16,
-    words: String,
-    wait: Option<Duration>,
-}
-
 /// Brings the backend level whenever it is owed anything. One task per backend, for ever.
 pub async fn run<G: Ground>(ground: &G, board: &Board, rules: &Rules) {
     let desk = &board.desks[rules.index];
@@ -91,23 +77,28 @@ pub async fn run<G: Ground>(ground: &G, board: &Board, rules: &Rules) {
         ground.say(News::Owing);
         let flushes = desk.flushes.load(Ordering::Acquire);
         let from_order = quiet(ground, desk).await;
+        let whose = Whose {
+            label: &rules.label,
+            index: rules.index,
+            batch_bytes_max: rules.batch_bytes_max,
+            from_order,
+        };
         let mut catch_up = CatchUp {
             ground,
             board,
             desk,
             rules,
-            runs: Vec::new(),
-            from_order,
+            queue: Queue::new(ground, desk, whose),
+            delivery: Delivery { ground, desk },
             window_bytes: limits::WINDOW_BYTES_FIRST.min(rules.batch_bytes_max),
             records_max: limits::WINDOW_RECORDS_MAX,
             backoff: Backoff::new(limits::REPLAY_WAIT_MIN, rules.wait_max, ground.dice()),
             blame: None,
-            haunted: !ground.is_up(),
+            haunted: true,
             stuck: false,
             flushes,
             trimmed: Moment(0),
         };
-        catch_up.rewind();
         catch_up.all(&mut patience).await;
         ground.say(News::Level);
     }
@@ -136,8 +127,9 @@ impl<G: Ground> CatchUp<'_, G> {
             if std::mem::take(&mut self.haunted) {
                 self.ground.rest(limits::GHOST_WAIT).await;
             }
-            let bounds = self.bounds();
+            let bounds = self.queue.bounds();
             let (window, is_all) = self
+                .queue
                 .gather(&bounds, self.window_bytes, self.records_max)
                 .await;
             if !window.is_empty() && !self.advance(&window, is_all).await {
@@ -146,13 +138,18 @@ impl<G: Ground> CatchUp<'_, G> {
             if !is_all {
                 continue;
             }
-            if self.runs.len() > 1 {
-                self.finish_run();
-            } else if patience.is_over(self.ground.now()) {
-                if hand_over::run(self, patience).await {
-                    return;
+            if !self.queue.is_of_this_start() {
+                self.queue.finish_run();
+            } else if self.ground.is_up_everywhere() && patience.is_over(self.ground.now()) {
+                let (index, board) = (self.rules.index, self.board);
+                let queue = &mut self.queue;
+                let held = hand_over::run(board, index, queue, &self.delivery, patience).await;
+                match held {
+                    Held::Live => return,
+                    Held::NotYet => {}
+                    Held::TimedOut => self.haunted = true,
                 }
-                self.rewind();
+                self.queue.rewind();
             } else {
                 self.ground.rest(limits::HAND_OVER_WAIT_MIN).await;
             }
@@ -169,7 +166,7 @@ impl<G: Ground> CatchUp<'_, G> {
             }
             Err(obstacle) => {
                 self.meet(window, obstacle).await;
-                self.rewind();
+                self.queue.rewind();
                 false
             }
         }
@@ -178,232 +175,12 @@ impl<G: Ground> CatchUp<'_, G> {
     /// Sends a window and moves the cursors behind it. Waits for nothing but answers.
     async fn attempt(&mut self, window: &Window, is_all: bool) -> Result<(), Obstacle> {
         let begun = self.ground.now();
-        self.deliver(window).await?;
+        self.delivery.deliver(window).await?;
         self.desk.replayed.add(window.records as u64);
-        self.settle(window);
+        self.queue.settle(window.records, window.bytes);
         self.backoff.reset();
         (self.blame, self.stuck) = (None, false);
         self.adapt(window, is_all, self.ground.now().since(begun));
-        Ok(())
-    }
-
-    /// The same while clients are held; whether it was delivered.
-    pub(super) async fn attempt_last(&mut self, window: &Window) -> bool {
-        match self.attempt(window, true).await {
-            Ok(()) => true,
-            Err(obstacle) => {
-                self.haunted |= obstacle.timed_out;
-                false
-            }
-        }
-    }
-
-    // ---- Reading -------------------------------------------------------------------------------
-
-    /// Begins where the cursors stand.
-    fn rewind(&mut self) {
-        self.runs.clear();
-        for track in self.ground.old_logs() {
-            let Some(name) = track
-                .names
-                .iter()
-                .position(|name| *name == self.rules.label)
-            else {
-                continue;
-            };
-            let next = track.cursor(name);
-            if next == LEVEL {
-                continue;
-            }
-            let source = Source::new(track, name, next, 0);
-            match self.runs.last_mut() {
-                Some(run) if run[0].track.run == source.track.run => run.push(source),
-                _ => self.runs.push(vec![source]),
-            }
-        }
-        let index = self.rules.index;
-        let logs = self.ground.logs().iter();
-        self.runs.push(
-            logs.map(|track| {
-                Source::new(
-                    Arc::clone(track),
-                    index,
-                    track.cursor(index),
-                    self.from_order,
-                )
-            })
-            .collect(),
-        );
-        self.runs.reverse(); // the one that is read now is the last
-    }
-
-    fn sources(&mut self) -> &mut Vec<Source<G::File>> {
-        self.runs
-            .last_mut()
-            .expect("this start's logs are always there")
-    }
-
-    /// An old run has been read to its end: nothing of it is needed for this backend.
-    fn finish_run(&mut self) {
-        for source in self.runs.pop().into_iter().flatten() {
-            source.finish();
-        }
-    }
-
-    /// How far each log may be read now; see the argument in `mod.rs`.
-    fn bounds(&self) -> Vec<Bound> {
-        if self.runs.len() > 1 {
-            let count = self.runs.last().map_or(0, Vec::len);
-            return vec![Bound::ALL; count];
-        }
-        let now = self.ground.now().0;
-        let ends: Vec<u64> = self.ground.logs().iter().map(|log| log.end()).collect();
-        self.bounds_below(&ends, now)
-    }
-
-    /// The same below these ends and the order `cut`.
-    pub(super) fn bounds_below(&self, ends: &[u64], cut: u64) -> Vec<Bound> {
-        let logs = self.ground.logs().iter().zip(ends);
-        let open = logs.map(|(log, &end)| log.undecided(end)).min();
-        let cut = cut.min(open.unwrap_or(cut));
-        ends.iter().map(|&end| Bound { end, cut }).collect()
-    }
-
-    /// Takes the next records within the bounds, by order; and whether those were all.
-    pub(super) async fn gather(
-        &mut self,
-        bounds: &[Bound],
-        bytes_max: usize,
-        records_max: usize,
-    ) -> (Window, bool) {
-        let mut window = Window::default();
-        while let Some(place) = self.first(bounds).await {
-            let batch_max = self.rules.batch_bytes_max;
-            let source = &mut self.sources()[place];
-            let Some(record) = source.record() else {
-                return (window, false);
-            };
-            if window.records >= records_max || window.is_full(record.parts.body.len(), bytes_max) {
-                return (window, false);
-            }
-            if window.is_empty() {
-                window.first = (source.track.run, source.track.shard, record.sequence);
-            }
-            window.add(&record, batch_max);
-            source.take();
-        }
-        (window, true)
-    }
-
-    /// Which log has the next record, by order, within the bounds.
-    async fn first(&mut self, bounds: &[Bound]) -> Option<usize> {
-        let mut first: Option<(usize, u64)> = None;
-        for (place, &bound) in bounds.iter().enumerate() {
-            let order = self.ready(place, bound).await;
-            first = match (first, order) {
-                (Some(first), Some(order)) if order >= first.1 => Some(first),
-                (first, None) => first,
-                (_, Some(order)) => Some((place, order)),
-            };
-        }
-        first.map(|first| first.0)
-    }
-
-    /// The order of the next record of one log within the bound, which is read until there is one.
-    async fn ready(&mut self, place: usize, bound: Bound) -> Option<u64> {
-        let ground = self.ground;
-        loop {
-            let source = &mut self.sources()[place];
-            match source.step(bound) {
-                Step::Ready => {
-                    let order = source.record().map(|record| record.order);
-                    return order.filter(|&order| order < bound.cut);
-                }
-                Step::Empty => break,
-                Step::Want(want) => match ground.read(&want).await {
-                    Ok(bytes) => source.fill(&want, &bytes),
-                    Err(_) => source.unreadable(&want),
-                },
-            }
-        }
-        let damaged = self.sources()[place].take_damaged();
-        if damaged > 0 {
-            self.desk.damaged.add(damaged);
-            self.ground.say(News::Damaged(damaged));
-        }
-        None
-    }
-
-    // ---- Sending -------------------------------------------------------------------------------
-
-    async fn deliver(&mut self, window: &Window) -> Result<(), Obstacle> {
-        for group in &window.groups {
-            match self.send(group, &group.headers, &group.body).await {
-                (Judgement::Delivered, _) => {}
-                (Judgement::Poison, sent) => self.set_aside(group, sent).await?,
-                (Judgement::Later { counts }, sent) => return Err(Obstacle::of(counts, sent)),
-            }
-        }
-        Ok(())
-    }
-
-    async fn send(&self, group: &Group, headers: &[u8], body: &[u8]) -> (Judgement, Sent) {
-        let request = Request {
-            kind: group.kind,
-            query: &group.query,
-            headers,
-            authorization: &group.authorization,
-            body,
-        };
-        let sent = self.ground.send(request).await;
-        (judge(group.kind, &sent), sent)
-    }
-
-    /// Halves what was refused until what is wrong stands alone; that is buried, the rest delivered.
-    async fn set_aside(&mut self, group: &Group, refused: Sent) -> Result<(), Obstacle> {
-        let inflated = group.is_gzip().then(|| self.ground.inflate(&group.body));
-        let body = match &inflated {
-            None => &group.body,
-            Some(Some(body)) => body,
-            Some(None) => return self.bury(vec![group.corpse(&group.body, &refused)]).await,
-        };
-        if !group.has_lines() {
-            return self.bury(vec![group.corpse(body, &refused)]).await;
-        }
-        let mut halving = Halving::new(body);
-        let mut dead = Vec::new();
-        while let Some(part) = halving.next() {
-            let piece = &body[part.start..part.end];
-            match self.send(group, b"", piece).await {
-                (Judgement::Delivered, _) => halving.taken(),
-                (Judgement::Later { counts }, sent) => return Err(Obstacle::of(counts, sent)),
-                (Judgement::Poison, sent) => {
-                    dead.extend(halving.refused().map(|_| group.corpse(piece, &sent)));
-                }
-            }
-        }
-        self.bury(dead).await
-    }
-
-    async fn bury(&mut self, dead: Vec<Corpse>) -> Result<(), Obstacle> {
-        let Some(first) = dead.first() else {
-            return Ok(());
-        };
-        let (pieces, status, reason) = (dead.len(), first.status, first.reason.clone());
-        for corpse in &dead {
-            self.desk.dead[code_row(corpse.status)].add(1);
-        }
-        match self.ground.bury(dead).await {
-            Ok(()) => self.ground.say(News::Buried {
-                pieces,
-                status,
-                reason,
-            }),
-            Err(why) => {
-                self.desk.dropped[board::DROPPED_UNLETTERED].add(pieces as u64);
-                self.ground.say(News::Unburied(why.to_string()));
-            }
-        }
         Ok(())
     }
 
@@ -450,20 +227,22 @@ impl<G: Ground> CatchUp<'_, G> {
     /// Whether the backend takes any of the records behind the one that fails. They are sent again in
     /// their turn, so nothing newer stays below something older.
     async fn others_are_taken(&mut self) -> bool {
-        let here: Vec<Source<G::File>> = self.sources().clone();
+        let here = self.queue.place();
         let mut taken = false;
         for _ in 0..limits::CANARIES_MAX {
-            let bounds = self.bounds();
-            let (window, _) = self.gather(&bounds, 1, 1).await;
+            let bounds = self.queue.bounds();
+            let (window, _) = self.queue.gather(&bounds, 1, 1).await;
             let Some(group) = window.groups.first() else {
                 break;
             };
-            if let (Judgement::Delivered, _) = self.send(group, &group.headers, &group.body).await {
+            if let (Judgement::Delivered, _) =
+                self.delivery.send(group, &group.headers, &group.body).await
+            {
                 taken = true;
                 break;
             }
         }
-        *self.sources() = here;
+        self.queue.come_back(here);
         taken
     }
 
@@ -475,27 +254,13 @@ impl<G: Ground> CatchUp<'_, G> {
             query: group.query.clone(),
             body: group.body.clone(),
         });
-        let corpses = corpses.collect();
-        let _never_stands_in_the_way = self.bury(corpses).await;
-        self.settle(window);
+        self.delivery.bury(corpses.collect()).await;
+        self.queue.settle(window.records, window.bytes);
         self.backoff.reset();
         self.blame = None;
     }
 
     // ---- Accounts ------------------------------------------------------------------------------
-
-    /// The window is done with: the cursors move behind it.
-    fn settle(&mut self, window: &Window) {
-        self.passed(window.records, window.bytes);
-    }
-
-    fn passed(&mut self, records: usize, bytes: usize) {
-        for source in self.sources() {
-            source.settle();
-        }
-        self.desk.settled_records.add(records as u64);
-        self.desk.settled_bytes.add(bytes as u64);
-    }
 
     /// Larger windows for a backend that is quick, smaller ones for one that is slow.
     fn adapt(&mut self, window: &Window, is_all: bool, took: Duration) {
@@ -560,76 +325,28 @@ impl<G: Ground> CatchUp<'_, G> {
     async fn drop_while(&mut self, row: usize, is_much: impl Fn(u64, u64) -> bool) {
         let mut dropped = 0;
         loop {
-            let bounds = self.bounds();
-            let Some(place) = self.first(&bounds).await else {
-                if self.runs.len() == 1 {
+            let bounds = self.queue.bounds();
+            let Some(place) = self.queue.first(&bounds).await else {
+                if self.queue.is_of_this_start() {
                     break;
                 }
-                self.finish_run();
+                self.queue.finish_run();
                 continue;
             };
-            let source = &mut self.sources()[place];
-            let Some(record) = source.record() else { break };
-            let (oldest_ms, bytes) = (record.wall_ms, record.parts.body.len());
+            let Some((oldest_ms, bytes)) = self.queue.look(place) else {
+                break;
+            };
             self.desk.oldest_ms.set(oldest_ms);
             if !is_much(self.desk.owed().1, oldest_ms) {
                 break;
             }
-            self.sources()[place].take();
-            self.passed(1, bytes);
+            self.queue.take(place);
+            self.queue.settle(1, bytes);
             dropped += 1;
         }
         if dropped > 0 {
             self.desk.dropped[row].add(dropped);
             self.ground.say(News::Dropped(row, dropped));
-        }
-    }
-}
-
-impl Obstacle {
-    fn of(counts: bool, sent: Sent) -> Self {
-        match sent {
-            Sent::Answered {
-                status,
-                reason,
-                retry_after,
-            } => Self {
-                counts,
-                timed_out: false,
-                status,
-                words: format!("it answers {status}: {reason}"),
-                wait: retry_after,
-            },
-            Sent::Died => Self {
-                counts,
-                timed_out: false,
-                status: 0,
-                words: "it closes the connection without an answer".to_owned(),
-                wait: None,
-            },
-            Sent::Away { timed_out } => Self {
-                counts,
-                timed_out,
-                status: 0,
-                words: "it cannot be reached, or does not answer in time".to_owned(),
-                wait: None,
-            },
-        }
-    }
-}
-
-impl Group {
-    fn corpse(&self, body: &[u8], sent: &Sent) -> Corpse {
-        let (status, reason) = match sent {
-            Sent::Answered { status, reason, .. } => (*status, reason.clone()),
-            Sent::Died | Sent::Away { .. } => (0, String::new()),
-        };
-        Corpse {
-            status,
-            reason,
-            kind: self.kind,
-            query: self.query.clone(),
-            body: body.to_vec(),
         }
     }
 }

@@ -94,6 +94,9 @@ pub trait Ground {
     /// Whether the backend is taken for up.
     fn is_up(&self) -> bool;
 
+    /// Whether every shard takes it for up: one that did not would miss the next write.
+    fn is_up_everywhere(&self) -> bool;
+
     /// Writes dead letters, off the shard.
     async fn bury(&self, corpses: Vec<Corpse>) -> io::Result<()>;
 

@@ -12,9 +12,10 @@ use futures_lite::future::poll_fn;
 
 use crate::clock::Moment;
 use crate::limits;
-use crate::replay::catch_up::CatchUp;
+use crate::replay::delivery::Delivery;
 use crate::replay::ground::Ground;
-use crate::spool::board::{Mode, State};
+use crate::replay::queue::Queue;
+use crate::spool::board::{Board, Mode, State};
 
 /// How long the next try may take, and when it may begin.
 #[derive(Debug, Clone)]
@@ -49,27 +50,46 @@ impl Patience {
     }
 }
 
-/// Tries it; whether the backend is live now.
-pub async fn run<G: Ground>(catch_up: &mut CatchUp<'_, G>, patience: &mut Patience) -> bool {
-    let (ground, board, desk) = (catch_up.ground, catch_up.board, catch_up.desk);
+/// What came of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The backend is live.
+    Live,
+    /// It is owing again.
+    NotYet,
+    /// The same, and it may still be at work on what it was sent.
+    TimedOut,
+}
+
+/// Tries it for the backend at place `index` of the board.
+pub async fn run<G: Ground>(
+    board: &Board,
+    index: usize,
+    queue: &mut Queue<'_, G>,
+    delivery: &Delivery<'_, G>,
+    patience: &mut Patience,
+) -> Held {
+    let (ground, desk) = (delivery.ground, delivery.desk);
     let Some(held) = desk.change(desk.state(), Mode::HandingOver) else {
-        return false;
+        return Held::NotYet;
     };
     board.ring();
-    let index = catch_up.rules.index;
     let give_up = || {
         desk.change(held, Mode::Owing);
         board.ring();
     };
     // What is under way to the backend when the time is up goes on; the clients are let go.
-    let (delivered, in_time) =
-        watched(deliver(catch_up, held), ground.rest(patience.wait), give_up).await;
-    if !in_time || !delivered {
+    let work = deliver(queue, delivery, held);
+    let (delivered, in_time) = watched(work, ground.rest(patience.wait), give_up).await;
+    if !in_time || delivered != Held::Live {
         if in_time {
             give_up();
         }
         patience.failed(ground.now());
-        return false;
+        return match delivered {
+            Held::TimedOut => Held::TimedOut,
+            _ => Held::NotYet,
+        };
     }
     for log in ground.logs() {
         log.level(index);
@@ -78,7 +98,7 @@ pub async fn run<G: Ground>(catch_up: &mut CatchUp<'_, G>, patience: &mut Patien
     desk.change(held, Mode::Live);
     board.ring();
     patience.succeeded();
-    true
+    Held::Live
 }
 
 /// What comes of `work`, and whether that was before the `alarm`; if not, `late` was called then.
@@ -102,12 +122,16 @@ async fn watched<T>(
     .await
 }
 
-/// Delivers all tails, as long as the hand-over lasts; whether nothing is left of them.
-async fn deliver<G: Ground>(catch_up: &mut CatchUp<'_, G>, held: State) -> bool {
-    let (ground, desk, rules) = (catch_up.ground, catch_up.desk, catch_up.rules);
+/// Delivers all tails, as long as the hand-over lasts; LIVE if nothing is left of them.
+async fn deliver<G: Ground>(
+    queue: &mut Queue<'_, G>,
+    delivery: &Delivery<'_, G>,
+    held: State,
+) -> Held {
+    let (ground, desk) = (delivery.ground, delivery.desk);
     while desk.rows.iter().any(|row| row.seen.get() != held.number()) {
         if desk.state() != held {
-            return false;
+            return Held::NotYet;
         }
         ground.rest(limits::HAND_OVER_LOOK).await;
     }
@@ -115,20 +139,26 @@ async fn deliver<G: Ground>(catch_up: &mut CatchUp<'_, G>, held: State) -> bool 
     while desk.state() == held {
         let mut logs = ground.logs().iter().zip(&tails);
         let is_readable = logs.all(|(log, &tail)| log.end() >= tail);
-        let bounds = catch_up.bounds_below(&tails, u64::MAX);
+        let bounds = queue.bounds_below(&tails, u64::MAX);
         let is_decided = bounds.iter().all(|bound| bound.cut == u64::MAX);
-        let (window, is_all) = catch_up
-            .gather(&bounds, rules.batch_bytes_max, limits::WINDOW_RECORDS_MAX)
+        let (window, is_all) = queue
+            .gather(&bounds, queue.batch_bytes_max(), limits::WINDOW_RECORDS_MAX)
             .await;
-        if !window.is_empty() && !catch_up.attempt_last(&window).await {
-            return false;
-        }
-        if window.is_empty() && is_all && is_readable && is_decided {
-            return true;
-        }
         if window.is_empty() {
+            if is_all && is_readable && is_decided {
+                return Held::Live;
+            }
             ground.rest(limits::HAND_OVER_LOOK).await;
+            continue;
+        }
+        match delivery.deliver(&window).await {
+            Ok(()) => {
+                desk.replayed.add(window.records as u64);
+                queue.settle(window.records, window.bytes);
+            }
+            Err(obstacle) if obstacle.timed_out => return Held::TimedOut,
+            Err(_) => return Held::NotYet,
         }
     }
-    false
+    Held::NotYet
 }

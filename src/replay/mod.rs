@@ -41,10 +41,12 @@
 //! `tests/sim.rs` holds this to a model, and plants bugs in it.
 
 pub mod catch_up;
+pub mod delivery;
 pub mod ground;
 pub mod hand_over;
 pub mod judge;
 pub mod poison;
+pub mod queue;
 pub mod shell;
 
 pub mod window;

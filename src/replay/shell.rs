@@ -147,6 +147,12 @@ impl Ground for Shell<'_> {
         self.backend.is_up()
     }
 
+    fn is_up_everywhere(&self) -> bool {
+        let rows = self.shard.world.metrics.iter();
+        rows.map(|shard| &shard.backends[self.backend.id.0])
+            .all(|row| row.up.get() == 1)
+    }
+
     async fn bury(&self, corpses: Vec<Corpse>) -> io::Result<()> {
         let Some(dir) = self.dir() else {
             return Err(io::Error::other("the spool is in memory only"));
