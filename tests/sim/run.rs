@@ -1,0 +1,635 @@
+//! One schedule: clients, faults, kills and starts; then everything is well, and the account is made.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use influxdb_relay::limits;
+use influxdb_relay::plan::{BackendId, WhenFull};
+use influxdb_relay::replay::catch_up::{self, Rules};
+use influxdb_relay::replay::ground::Corpse;
+use influxdb_relay::spool::board::{Board, Mode};
+use influxdb_relay::spool::cursors::{self, Cursors, Mark, place_bytes};
+use influxdb_relay::spool::disk::Disk;
+use influxdb_relay::spool::door;
+use influxdb_relay::spool::keeper::Keeper;
+use influxdb_relay::spool::log::Log;
+use influxdb_relay::spool::segment::{Head, HeadFound};
+use influxdb_relay::spool::track::{LEVEL, NONE, Segment, Track};
+
+use crate::backend::{Health, SimBackend, is_poison};
+use crate::disk::{SimDisk, SimFile};
+use crate::ground::SimGround;
+use crate::world::{Common, Lanes, write};
+
+/// What may happen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Faults {
+    backends: bool,
+    kills: bool,
+    power: bool,
+    disks: bool,
+    rot: bool,
+}
+
+impl Faults {
+    const NONE: Self = Self {
+        backends: false,
+        kills: false,
+        power: false,
+        disks: false,
+        rot: false,
+    };
+    pub(crate) const BACKENDS: Self = Self {
+        backends: true,
+        ..Self::NONE
+    };
+    pub(crate) const KILLS: Self = Self {
+        backends: true,
+        kills: true,
+        ..Self::NONE
+    };
+    pub(crate) const POWER: Self = Self {
+        backends: true,
+        power: true,
+        ..Self::NONE
+    };
+    pub(crate) const DISKS: Self = Self {
+        backends: true,
+        disks: true,
+        ..Self::NONE
+    };
+    pub(crate) const ROT: Self = Self {
+        backends: true,
+        kills: true,
+        rot: true,
+        ..Self::NONE
+    };
+    pub(crate) const ALL: Self = Self {
+        backends: true,
+        kills: true,
+        power: true,
+        disks: true,
+        rot: false,
+    };
+}
+
+/// A bug that is planted at a seam.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plant {
+    Nothing,
+    NoChecksum,
+    CursorBeforeSend,
+    TailOffByOne,
+    NoOrder,
+    AnswerBeforeFlush,
+}
+
+/// What came of a schedule.
+pub(crate) enum Verdict {
+    Held,
+    Broken(String),
+}
+
+/// What a client has done so far; it outlives the relay.
+struct Client {
+    keys: Vec<u32>,
+    pending: Cell<Option<(u32, u64)>>,
+    values: Cell<u64>,
+    stop: Cell<bool>,
+    is_idle: Cell<bool>,
+}
+
+/// What clients were promised.
+#[derive(Default)]
+struct Account {
+    last: RefCell<BTreeMap<u32, u64>>,
+    acknowledged: RefCell<BTreeSet<(u32, u64)>>,
+    attempted: RefCell<BTreeSet<(u32, u64)>>,
+    /// A disk was failing lately: what is acknowledged may be lost to who missed it.
+    excused: Cell<bool>,
+}
+
+/// A running relay.
+struct Start {
+    board: Arc<Board>,
+    keepers: Vec<Rc<Keeper<SimDisk>>>,
+    old: Vec<Arc<Track<SimFile>>>,
+}
+
+struct Scene {
+    common: Rc<Common>,
+    clients: Vec<Rc<Client>>,
+    account: Rc<Account>,
+    dead: Vec<Rc<RefCell<Vec<Corpse>>>>,
+    /// All logs' disks, with run and shard.
+    disks: Vec<(u64, u32, SimDisk)>,
+    run: u64,
+    sync_first: bool,
+    plant: Plant,
+}
+
+const TURNS: usize = 1500;
+const TURNS_TO_HEAL: usize = 60_000;
+const SEGMENT_BYTES: u64 = 2048;
+
+/// Runs the schedule of this seed.
+pub(crate) fn simulate(seed: u64, faults: Faults, plant: Plant) -> Verdict {
+    let mut scene = Scene::new(seed, faults, plant);
+    let mut start = scene.start();
+    for _ in 0..TURNS {
+        scene.turn(&start);
+        scene.misfortune(faults);
+        if let Some(restarted) = scene.accident(faults) {
+            start = restarted;
+        }
+    }
+    scene.heal();
+    for turn in 0..TURNS_TO_HEAL {
+        scene.turn(&start);
+        if scene.common.dice(8) == 0 {
+            scene.common.now.set(scene.common.now.get() + 5_000_000);
+        }
+        if turn % 16 == 0 && scene.is_over(&start) {
+            (0..100).for_each(|_| scene.turn(&start)); // time to let go of what is settled
+            return scene.judge(&start, faults);
+        }
+    }
+    Verdict::Broken(format!(
+        "not level after {TURNS_TO_HEAL} turns of good weather: {:?}",
+        start
+            .board
+            .desks
+            .iter()
+            .map(|desk| (desk.state().mode(), desk.owed()))
+            .collect::<Vec<_>>()
+    ))
+}
+
+impl Scene {
+    fn new(seed: u64, faults: Faults, plant: Plant) -> Self {
+        let picky_one = seed % 3 == 0;
+        let count = 2 + usize::from(seed % 5 == 0);
+        let backends = (0..count).map(|b| SimBackend::new(picky_one && b == 1));
+        let common = Common::new(seed, backends.collect(), plant);
+        let clients = (0..3).map(|client| {
+            Rc::new(Client {
+                keys: (0..2).map(|key| client * 10 + key).collect(),
+                pending: Cell::new(None),
+                values: Cell::new(0),
+                stop: Cell::new(false),
+                is_idle: Cell::new(false),
+            })
+        });
+        Self {
+            clients: clients.collect(),
+            account: Rc::default(),
+            dead: (0..count).map(|_| Rc::default()).collect(),
+            disks: Vec::new(),
+            run: 0,
+            sync_first: faults.power,
+            common,
+            plant,
+        }
+    }
+
+    /// The relay starts, with any number of shards.
+    fn start(&mut self) -> Start {
+        self.run += 1;
+        let shards = 1 + usize::try_from(self.common.dice(3)).unwrap();
+        let backends = self.common.backends.len();
+        let names: Vec<String> = (0..backends).map(|b| format!("b{b}")).collect();
+        let board = Arc::new(Board::new(backends, shards, 64, Box::new(|| {})));
+        self.disks.sort_by_key(|disk| (disk.0, disk.1));
+        let old: Vec<_> = self.disks.iter().filter_map(reopen).collect();
+        for desk in &board.desks {
+            if !old.is_empty() {
+                desk.owe();
+            }
+        }
+        let mut keepers = Vec::new();
+        for shard in 0..shards {
+            let disk = SimDisk::default();
+            let number = u32::try_from(shard).unwrap();
+            self.disks.push((self.run, number, disk.clone()));
+            let track = Arc::new(Track::new(self.run, number, names.clone()));
+            let outputs: Vec<_> = (0..backends).map(|b| (BackendId(b), true, true)).collect();
+            let rules = door::Rules {
+                when_full: WhenFull::DropOldest,
+                accept_when_all_fail: false,
+                sync_first: self.sync_first,
+            };
+            keepers.push(Keeper::new(
+                shard,
+                Arc::clone(&board),
+                vec![door::Door::new(&outputs)],
+                &vec![u64::MAX; backends],
+                rules,
+                Log::new(disk, track, SEGMENT_BYTES),
+            ));
+        }
+        let start = Start {
+            board,
+            keepers,
+            old,
+        };
+        self.spawn_shards(&start);
+        self.spawn_replay(&start);
+        self.spawn_clients(&start);
+        start
+    }
+
+    fn spawn_shards(&self, start: &Start) {
+        for (shard, keeper) in start.keepers.iter().enumerate() {
+            let (common, own) = (Rc::clone(&self.common), Rc::clone(keeper));
+            let skew = match self.plant {
+                Plant::NoOrder => shard as u64 * 40_000_000,
+                _ => 0,
+            };
+            self.common.spawn(async move {
+                loop {
+                    own.dirty().await;
+                    let now = common.now.get();
+                    own.flush(now + skew, now / 1_000_000);
+                    common.rest(Duration::from_micros(common.dice(100))).await;
+                }
+            });
+            let (common, own) = (Rc::clone(&self.common), Rc::clone(keeper));
+            self.common.spawn(async move {
+                let mut turns = 0_u64;
+                loop {
+                    common
+                        .rest(Duration::from_micros(100 + common.dice(300)))
+                        .await;
+                    own.look();
+                    turns += 1;
+                    if turns.is_multiple_of(8) {
+                        own.tick(common.now.get() + skew);
+                        own.try_again();
+                    }
+                }
+            });
+            if self.sync_first {
+                let (common, own) = (Rc::clone(&self.common), Rc::clone(keeper));
+                self.common.spawn(async move {
+                    loop {
+                        own.unsynced().await;
+                        let syncing = own.syncing();
+                        common.rest(Duration::from_micros(common.dice(500))).await;
+                        let result = syncing.run();
+                        own.synced(&syncing, result);
+                    }
+                });
+            }
+        }
+        self.spawn_saver(start);
+    }
+
+    /// Saves cursors now and then, as the spool's thread does.
+    fn spawn_saver(&self, start: &Start) {
+        let common = Rc::clone(&self.common);
+        let own: Vec<_> = start
+            .keepers
+            .iter()
+            .map(|keeper| Arc::clone(keeper.track()))
+            .collect();
+        let tracks: Vec<_> = start.old.iter().cloned().chain(own).collect();
+        let disks = self.disks.clone();
+        self.common.spawn(async move {
+            let mut files: BTreeMap<(u64, u32), Cursors<SimFile>> = BTreeMap::new();
+            loop {
+                common
+                    .rest(Duration::from_micros(500 + common.dice(1500)))
+                    .await;
+                for track in &tracks {
+                    let at = (track.run, track.shard);
+                    let disk = disks.iter().find(|disk| (disk.0, disk.1) == at).unwrap();
+                    let marks: Vec<Mark> = (0..track.names.len())
+                        .map(|name| Mark {
+                            next: match track.end.load(Ordering::Relaxed) == NONE - 1 {
+                                true => track.cursor(name), // an old log
+                                false => track.restart_at(name),
+                            },
+                            ..Mark::default()
+                        })
+                        .collect();
+                    let bytes = 2 * place_bytes(marks.len()) as u64;
+                    let known = disk.2.files().get(cursors::FILE).cloned();
+                    let counter = known.as_ref().map_or(0, |file| {
+                        cursors::newest(&file.contents(), marks.len()).map_or(0, |newest| newest.0)
+                    });
+                    let file = known.or_else(|| disk.2.create(cursors::FILE, bytes).ok());
+                    if let Some(file) = file {
+                        let cursors = files
+                            .entry(at)
+                            .or_insert_with(|| Cursors::new(file, counter));
+                        let _older_ones_stay = cursors.save(&marks);
+                    }
+                }
+            }
+        });
+    }
+
+    fn spawn_replay(&self, start: &Start) {
+        for backend in 0..self.common.backends.len() {
+            let shard = backend % start.keepers.len();
+            let ground = SimGround {
+                common: Rc::clone(&self.common),
+                backend,
+                keeper: Rc::clone(&start.keepers[shard]),
+                old: start.old.clone(),
+                logs: start
+                    .keepers
+                    .iter()
+                    .map(|keeper| Arc::clone(keeper.track()))
+                    .collect(),
+                dead: Rc::clone(&self.dead[backend]),
+            };
+            let rules = Rules {
+                label: format!("b{backend}"),
+                index: backend,
+                batch_bytes_max: 300,
+                wait_max: limits::REPLAY_WAIT_MIN,
+                owed_bytes_max: None,
+                age_max: limits::OWED_AGE_MAX,
+                bytes_per_second: 0,
+                poison_attempts: 1000,
+                poison_after: Duration::from_secs(3600),
+            };
+            let board = Arc::clone(&start.board);
+            self.common
+                .spawn(async move { catch_up::run(&ground, &board, &rules).await });
+        }
+    }
+
+    /// Each client overwrites its keys with growing values, over any shard, until each is acknowledged.
+    fn spawn_clients(&self, start: &Start) {
+        for client in &self.clients {
+            let (common, client) = (Rc::clone(&self.common), Rc::clone(client));
+            let (account, keepers) = (Rc::clone(&self.account), start.keepers.clone());
+            let board = Arc::clone(&start.board);
+            let (backends, sync_first) = (self.common.backends.len(), self.sync_first);
+            self.common.spawn(async move {
+                let lanes =
+                    || -> Lanes { Rc::new((0..backends).map(|_| Cell::new(false)).collect()) };
+                let (mut shard, mut own) = (0, lanes());
+                loop {
+                    common.rest(Duration::from_micros(common.dice(1500))).await;
+                    // Another connection only when no send of this one is live: between those there is
+                    // no order.
+                    if own.iter().all(|lane| !lane.get()) && common.dice(2) == 0 {
+                        shard = usize::try_from(common.dice(keepers.len() as u64)).unwrap();
+                        own = lanes();
+                    }
+                    let Some((key, value)) = client.wish(&common) else {
+                        continue;
+                    };
+                    account.attempted.borrow_mut().insert((key, value));
+                    let body = format!("k{key} v={value}\n").into_bytes();
+                    // What comes before a disk is tried again is not kept either.
+                    let is_excused = || {
+                        account.excused.get() || board.failing.iter().any(|disk| disk.get() != 0)
+                    };
+                    let excused = is_excused();
+                    if write(&common, &keepers[shard], &own, body, sync_first).await {
+                        let excused = excused || is_excused();
+                        account.last.borrow_mut().insert(key, value);
+                        if client.stop.get() && excused {
+                            continue; // the account is made over what was kept
+                        }
+                        client.pending.set(None);
+                        if !excused {
+                            account.acknowledged.borrow_mut().insert((key, value));
+                        }
+                    } else if is_poison(value) {
+                        client.pending.set(None); // its client was told so
+                    }
+                }
+            });
+        }
+    }
+
+    fn turn(&self, start: &Start) {
+        self.common.turn();
+        if self.plant == Plant::TailOffByOne {
+            for desk in &start.board.desks {
+                if desk.state().mode() == Mode::HandingOver {
+                    for row in &desk.rows {
+                        if row.seen.get() == desk.state().number() && row.unkept.get() == 0 {
+                            row.tail.set(row.tail.get().saturating_sub(1));
+                            row.unkept.set(1); // once
+                        }
+                    }
+                } else {
+                    desk.rows.iter().for_each(|row| row.unkept.set(0));
+                }
+            }
+        }
+    }
+
+    /// Backends and disks change for the worse, or the better.
+    fn misfortune(&self, faults: Faults) {
+        if faults.backends && self.common.dice(60) == 0 {
+            let count = self.common.backends.len() as u64;
+            let backend = &self.common.backends[usize::try_from(self.common.dice(count)).unwrap()];
+            match self.common.dice(10) {
+                0 | 1 => backend.health.set(Health::Down),
+                2 => backend.health.set(Health::Failing),
+                3 => backend.health.set(Health::NoDatabase),
+                4 => backend.health.set(Health::Mute),
+                5 => backend.health.set(Health::Hung),
+                _ => backend.wake(),
+            }
+        }
+        if faults.disks && self.common.dice(100) == 0 {
+            let failing = self.common.dice(3) == 0;
+            self.account.excused.set(failing);
+            self.disks
+                .iter()
+                .for_each(|disk| disk.2.set_failing(failing));
+        }
+    }
+
+    /// The relay dies, and starts again.
+    fn accident(&mut self, faults: Faults) -> Option<Start> {
+        if !(faults.kills || faults.power) || self.common.dice(300) != 0 {
+            return None;
+        }
+        self.common.kill();
+        let common = Rc::clone(&self.common);
+        let mut dice = |sides: usize| usize::try_from(common.dice(sides as u64)).unwrap();
+        if faults.power && (!faults.kills || dice(2) == 0) {
+            self.disks
+                .iter()
+                .for_each(|disk| disk.2.cut_power(&mut dice));
+        }
+        if faults.rot {
+            for (_, _, disk) in &self.disks {
+                let files = disk.files();
+                files
+                    .iter()
+                    .filter(|(name, _)| name.ends_with(".seg"))
+                    .for_each(|(_, file)| file.rot(&mut dice));
+            }
+        }
+        self.disks.iter().for_each(|disk| disk.2.set_failing(false));
+        Some(self.start())
+    }
+
+    fn heal(&self) {
+        self.common.backends.iter().for_each(SimBackend::wake);
+        self.disks.iter().for_each(|disk| disk.2.set_failing(false));
+        self.account.excused.set(false);
+        self.clients.iter().for_each(|client| client.stop.set(true));
+    }
+
+    fn is_over(&self, start: &Start) -> bool {
+        let is_live = |desk: &influxdb_relay::spool::board::Desk| desk.state().mode() == Mode::Live;
+        start.board.desks.iter().all(is_live)
+            && self.clients.iter().all(|client| client.is_idle.get())
+            && start.keepers.iter().all(|keeper| {
+                let track = keeper.track();
+                track.undecided(NONE) == NONE && track.restart_at(0) == track.end()
+            })
+    }
+
+    fn judge(&self, start: &Start, faults: Faults) -> Verdict {
+        for (b, backend) in self.common.backends.iter().enumerate() {
+            if backend.nonsense.get() > 0 {
+                return Verdict::Broken(format!(
+                    "b{b} was sent {} lines of nonsense",
+                    backend.nonsense.get()
+                ));
+            }
+            let (taken, attempted) = (backend.taken.borrow(), self.account.attempted.borrow());
+            if let Some(point) = taken.difference(&attempted).next() {
+                return Verdict::Broken(format!("b{b} has {point:?}, which nobody wrote"));
+            }
+            if faults.rot {
+                continue; // damage costs what it hits
+            }
+            let dead = self.dead[b].borrow();
+            for point in self.account.acknowledged.borrow().difference(&taken) {
+                let line = format!("k{} v={}\n", point.0, point.1);
+                let is_buried = dead.iter().any(|corpse| corpse.body == line.as_bytes());
+                if !(backend.picky.get() && is_poison(point.1) && is_buried) {
+                    return Verdict::Broken(format!(
+                        "b{b} lacks {point:?}, which was acknowledged"
+                    ));
+                }
+            }
+            let values = backend.values.borrow();
+            for (key, value) in self.account.last.borrow().iter() {
+                if values.get(key) != Some(value) {
+                    let found = values.get(key);
+                    return Verdict::Broken(format!(
+                        "b{b} ends with {found:?} for key {key}, and {value} was acknowledged last"
+                    ));
+                }
+            }
+        }
+        self.judge_space(start)
+    }
+
+    /// Nothing is owed, so almost nothing is on disk.
+    fn judge_space(&self, start: &Start) -> Verdict {
+        for keeper in &start.keepers {
+            let segments = keeper.track().segments.load().len();
+            if segments > 2 {
+                let track = keeper.track();
+                let cursors: Vec<u64> = (0..track.names.len())
+                    .map(|name| track.cursor(name))
+                    .collect();
+                let firsts: Vec<u64> = track
+                    .segments
+                    .load()
+                    .iter()
+                    .map(|segment| segment.first)
+                    .collect();
+                return Verdict::Broken(format!(
+                    "segments {firsts:?} are left; end {}, cursors {cursors:?}, restart at {}",
+                    track.end(),
+                    track.restart_at(0)
+                ));
+            }
+        }
+        let is_done = |track: &Arc<Track<SimFile>>| {
+            (0..track.names.len()).all(|name| track.cursor(name) == LEVEL)
+        };
+        match start.old.iter().all(is_done) {
+            true => Verdict::Held,
+            false => Verdict::Broken("a log of an earlier start is still needed".to_owned()),
+        }
+    }
+}
+
+impl Client {
+    /// What it wants to write next: the pending value again, or a new one; at the end one last value for
+    /// each key, which nobody refuses.
+    fn wish(&self, common: &Common) -> Option<(u32, u64)> {
+        if let Some(pending) = self.pending.get() {
+            return Some(pending);
+        }
+        let key = if self.stop.get() {
+            // Two last rounds over the keys.
+            let done = self.values.get() >> 32;
+            if done >= 2 * self.keys.len() as u64 {
+                self.is_idle.set(true);
+                return None;
+            }
+            self.values.set(self.values.get() + (1 << 32));
+            self.keys[usize::try_from(done).unwrap() % self.keys.len()]
+        } else {
+            self.keys[usize::try_from(common.dice(self.keys.len() as u64)).unwrap()]
+        };
+        let mut value = (self.values.get() & 0xffff_ffff) + 1;
+        if self.stop.get() && is_poison(value) {
+            value += 1;
+        }
+        self.values.set(self.values.get() >> 32 << 32 | value);
+        self.pending.set(Some((key, value)));
+        Some((key, value))
+    }
+}
+
+/// A log of an earlier start, as the archive finds it.
+fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>>> {
+    let files = disk.files();
+    let mut names = None;
+    let mut segments = Vec::new();
+    for (name, file) in files.iter().filter(|(name, _)| name.ends_with(".seg")) {
+        let contents = file.contents();
+        if let HeadFound::Head(head, at) = Head::decode(&contents) {
+            names.get_or_insert((head.names, at));
+        }
+        let first = u64::from_str_radix(name.strip_suffix(".seg").unwrap(), 16).unwrap();
+        segments.push((first, name.clone(), contents.len(), file.clone()));
+    }
+    let (names, records_at) = names?;
+    let count = names.len();
+    let track = Track::new(*run, *shard, names);
+    let saved = files.get(cursors::FILE).map(SimFile::contents);
+    let marks = saved.and_then(|saved| cursors::newest(&saved, count));
+    let marks = marks.map_or_else(|| vec![Mark::default(); count], |newest| newest.1);
+    for (name, mark) in marks.iter().enumerate() {
+        track.set_cursor(name, mark.next);
+    }
+    if marks.iter().all(|mark| mark.next == LEVEL) {
+        return None;
+    }
+    let segments = segments.into_iter().map(|(first, name, bytes, file)| {
+        Arc::new(Segment {
+            name,
+            first,
+            records_at: records_at as u64,
+            ends_at: AtomicU64::new(bytes as u64),
+            file,
+        })
+    });
+    track.segments.store(Arc::new(segments.collect()));
+    track.end.store(NONE - 1, Ordering::Relaxed);
+    Some(Arc::new(track))
+}
