@@ -23,7 +23,7 @@ use influxdb_relay::spool::track::{LEVEL, NONE, Segment, Track};
 use crate::backend::{Health, SimBackend, is_poison};
 use crate::disk::{SimDisk, SimFile};
 use crate::ground::SimGround;
-use crate::world::{Common, Lanes, write};
+use crate::world::{Common, Lane, Lanes, write};
 
 /// What may happen.
 #[derive(Debug, Clone, Copy)]
@@ -374,13 +374,13 @@ impl Scene {
             let (backends, sync_first) = (self.common.backends.len(), self.sync_first);
             self.common.spawn(async move {
                 let lanes =
-                    || -> Lanes { Rc::new((0..backends).map(|_| Cell::new(false)).collect()) };
+                    || -> Lanes { Rc::new((0..backends).map(|_| Lane::default()).collect()) };
                 let (mut shard, mut own) = (0, lanes());
                 loop {
                     common.rest(Duration::from_micros(common.dice(1500))).await;
                     // Another connection only when no send of this one is live: between those there is
                     // no order.
-                    if own.iter().all(|lane| !lane.get()) && common.dice(2) == 0 {
+                    if own.iter().all(Lane::is_free) && common.dice(2) == 0 {
                         shard = usize::try_from(common.dice(keepers.len() as u64)).unwrap();
                         own = lanes();
                     }

@@ -104,8 +104,22 @@ impl Common {
     }
 }
 
-/// A client's lanes: one live send at a time to each backend.
-pub(crate) type Lanes = Rc<Vec<Cell<bool>>>;
+/// One connection's way to one backend: one live send at a time, in order.
+#[derive(Default)]
+pub(crate) struct Lane {
+    issued: Cell<u64>,
+    served: Cell<u64>,
+}
+
+impl Lane {
+    /// Whether nothing is on the way.
+    pub(crate) fn is_free(&self) -> bool {
+        self.issued == self.served
+    }
+}
+
+/// One connection's lanes.
+pub(crate) type Lanes = Rc<Vec<Lane>>;
 
 /// One write, as `fanout::relay` does it: kept, flushed, sent or tailed or held, and answered by the
 /// first success. Whether the client hears success.
@@ -211,15 +225,17 @@ fn send(
 ) {
     let (own, keeper, lanes) = (Rc::clone(common), Rc::clone(keeper), Rc::clone(lanes));
     let (body, heard) = (Rc::clone(body), Rc::clone(heard));
+    let number = lanes[backend].issued.get();
+    lanes[backend].issued.set(number + 1);
     common.spawn(async move {
-        while lanes[backend].replace(true) {
+        while lanes[backend].served.get() < number {
             own.rest(Duration::from_micros(50)).await;
         }
         let sent = match own.backends[backend].health.get() {
             Health::Down => Sent::Away { timed_out: false },
             _ => own.exchange(backend, &body).await,
         };
-        lanes[backend].set(false);
+        lanes[backend].served.set(number + 1);
         let said = match sent {
             Sent::Answered { status: 204, .. } => Heard::Accepted,
             Sent::Answered {
