@@ -102,7 +102,8 @@ impl Ground for Shell<'_> {
             let mut buffer = vec![0; bytes];
             let mut filled = 0;
             while filled < bytes {
-                match DiskFile::read_at(&segment.file, &mut buffer[filled..], at + filled as u64)? {
+                match DiskFile::read_at(&*segment.file, &mut buffer[filled..], at + filled as u64)?
+                {
                     0 => break,
                     count => filled += count,
                 }

@@ -22,6 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::limits;
 use crate::spool::cursors::{self, Cursors, Mark};
+use crate::spool::log::SPARE;
 use crate::spool::segment::{Head, HeadFound, VERSION};
 use crate::spool::track::{LEVEL, NONE, Segment, Track};
 
@@ -220,6 +221,9 @@ fn read_log(
         .flatten()
     {
         let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(SPARE) {
+            let _costs_only_space = fs::remove_file(entry.path());
+        }
         let first = name
             .strip_suffix(".seg")
             .and_then(|first| u64::from_str_radix(first, 16).ok());
@@ -281,7 +285,7 @@ fn open_log(
             first,
             records_at: records_at as u64,
             ends_at: AtomicU64::new(ends_at),
-            file,
+            file: Arc::new(file),
         })
     });
     track.segments.store(Arc::new(segments.collect()));

@@ -30,6 +30,12 @@ pub trait Disk: Send + Sync + 'static {
     /// What the disk says.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Gives a file that is not needed another name, and `bytes` of space. What was in it stays in it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn recycle(&self, file: &Self::File, from: &str, to: &str, bytes: u64) -> io::Result<()>;
+
     /// Makes what was created and removed safe from a power cut.
     ///
     /// # Errors
@@ -135,6 +141,16 @@ impl Disk for Place {
         match self {
             Self::Folder(path) => fs::remove_file(path.join(name)),
             Self::Memory => Ok(()), // gone with its last holder
+        }
+    }
+
+    fn recycle(&self, file: &fs::File, from: &str, to: &str, bytes: u64) -> io::Result<()> {
+        match self {
+            Self::Folder(path) => {
+                fs::rename(path.join(from), path.join(to))?;
+                take_space(file, bytes)
+            }
+            Self::Memory => Ok(()), // it has no name, and grows as it is written
         }
     }
 

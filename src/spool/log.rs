@@ -3,7 +3,9 @@
 //!
 //! - A record never spans segments; one that is larger than a segment has one of its own.
 //! - A segment that is full is cut to what it holds. Only the last one is written to.
-//! - A segment goes once every backend's cursor has passed it.
+//! - A segment goes once every backend's cursor has passed it. A few files are kept and written anew:
+//!   their pages and blocks are there already, which is most of what a write costs. What is left in
+//!   them of old records has sequences below the segment's first, and is no record.
 //! - What could not be written is forgotten, and its segment is closed: what follows begins a new
 //!   one, so a torn write never stands before a good record in the same file.
 
@@ -11,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::limits;
 use crate::spool::disk::{Disk, DiskFile};
 use crate::spool::record::{self, Parts, VOID};
 use crate::spool::segment::Head;
@@ -25,6 +28,8 @@ pub struct Log<D: Disk> {
     open: Option<(Arc<Segment<D::File>>, u64)>,
     /// Records that wait for the flush, one behind the other.
     buffer: Vec<u8>,
+    /// Files that are to be written anew.
+    spares: Vec<(String, Arc<D::File>)>,
     /// Segments that are not safe from a power cut yet.
     unsynced: Vec<Arc<Segment<D::File>>>,
     /// Files made, and how many of their names are safe from a power cut.
@@ -41,6 +46,7 @@ impl<D: Disk> Log<D> {
             segment_bytes,
             open: None,
             buffer: Vec::new(),
+            spares: Vec::new(),
             unsynced: Vec::new(),
             made: 0,
             made_safe: 0,
@@ -142,7 +148,16 @@ impl<D: Disk> Log<D> {
         let records_at = head.len() as u64;
         let whole = self.segment_bytes.max(records_at + bytes);
         let name = segment_name(sequence);
-        let file = self.disk.create(&name, whole)?;
+        let file = match self.spares.pop() {
+            Some((spare, file)) if whole == self.segment_bytes => {
+                self.disk.recycle(&file, &spare, &name, whole)?;
+                file
+            }
+            spare => {
+                self.spares.extend(spare);
+                Arc::new(self.disk.create(&name, whole)?)
+            }
+        };
         if let Err(why) = file.write_at(&head, 0) {
             let _as_well_as_we_can = self.disk.remove(&name);
             return Err(why);
@@ -199,9 +214,24 @@ impl<D: Disk> Log<D> {
             .store(Arc::new(segments[gone..].to_vec()));
         for segment in &segments[..gone] {
             self.unsynced.retain(|left| left.first != segment.first);
-            let _found_at_the_next_start = self.disk.remove(&segment.name);
+            self.spare(segment);
         }
         gone
+    }
+
+    /// Keeps the file of a segment that is not needed, or removes it.
+    fn spare(&mut self, segment: &Segment<D::File>) {
+        let bytes = segment.ends_at.load(Ordering::Acquire);
+        let is_usual = bytes <= self.segment_bytes && bytes > self.segment_bytes / 2;
+        if is_usual && self.spares.len() < limits::SPARE_SEGMENTS_MAX {
+            let name = format!("{SPARE}{:016x}", segment.first);
+            let file = &segment.file;
+            if self.disk.recycle(file, &segment.name, &name, bytes).is_ok() {
+                self.spares.push((name, Arc::clone(file)));
+                return;
+            }
+        }
+        let _found_at_the_next_start = self.disk.remove(&segment.name);
     }
 
     /// What a sync has to make safe: call [`Syncing::run`] where waiting is allowed, then
@@ -255,6 +285,9 @@ impl<D: Disk> Syncing<D> {
         Ok(())
     }
 }
+
+/// What the name of a file that is to be written anew begins with.
+pub const SPARE: &str = "spare-";
 
 /// The name of the segment that begins with this record.
 pub fn segment_name(first: u64) -> String {

@@ -151,10 +151,24 @@ impl<F: DiskFile> Source<F> {
                 }
                 continue;
             };
+            if self.is_at_the_end_of(&segment) {
+                if !self.leave(&segment) {
+                    return Step::Empty;
+                }
+                continue;
+            }
             let is_stale = self.read_within.is_within(bound);
             match record::decode(&self.buffer[self.used..], bytes_max) {
-                Found::Record(record) if !is_within(&record, bound) => return Step::Empty,
-                Found::Record(record) if self.knows(&record) => {
+                // What the file held when it was another segment.
+                Found::Record(record) if !is_stale && !self.is_of(&record, &segment) => {
+                    self.used += record.bytes;
+                }
+                Found::Record(record)
+                    if self.is_of(&record, &segment) && !is_within(&record, bound) =>
+                {
+                    return Step::Empty;
+                }
+                Found::Record(record) if self.is_of(&record, &segment) && self.knows(&record) => {
                     let (sequence, bytes) = (record.sequence, record.bytes);
                     let is_old = sequence < self.next || record.order < self.from_order;
                     let is_wanted = !record.void && record.parts.is_for(self.name);
@@ -193,6 +207,20 @@ impl<F: DiskFile> Source<F> {
     /// Whether the buffer's copy of a record is as it will stay.
     fn knows(&self, record: &Record<'_>) -> bool {
         is_within(record, self.read_within)
+    }
+
+    /// Whether a closed segment has been read to its end.
+    fn is_at_the_end_of(&self, segment: &Segment<F>) -> bool {
+        self.at + self.used as u64 >= segment.ends_at.load(Ordering::Acquire)
+    }
+
+    /// Whether a record belongs to the segment: not to an older one in the same file, nor to a newer
+    /// one.
+    fn is_of(&self, record: &Record<'_>, segment: &Segment<F>) -> bool {
+        let behind = || self.track.segment_behind(segment.first);
+        record.sequence >= segment.first
+            && (record.sequence == self.next
+                || behind().is_none_or(|behind| record.sequence < behind.first))
     }
 
     fn end_gap(&mut self) {

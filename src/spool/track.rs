@@ -25,8 +25,8 @@ pub struct Segment<F> {
     pub records_at: u64,
     /// Where they end; [`NONE`] while it is written to.
     pub ends_at: AtomicU64,
-    /// The file.
-    pub file: F,
+    /// The file. Once nobody needs the segment, it may become another one.
+    pub file: Arc<F>,
 }
 
 impl<F> Segment<F> {

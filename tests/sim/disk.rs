@@ -126,6 +126,22 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn recycle(&self, file: &SimFile, from: &str, to: &str, bytes: u64) -> io::Result<()> {
+        if self.weather.lock().unwrap().failing {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let bytes = usize::try_from(bytes).unwrap();
+        let files = &mut *self.files.lock().unwrap();
+        files.remove(from);
+        files.insert(to.to_owned(), file.clone());
+        let state = &mut *file.state.lock().unwrap();
+        for whole in [&mut state.bytes, &mut state.durable] {
+            let longer = bytes.max(whole.len());
+            whole.resize(longer, 0);
+        }
+        Ok(())
+    }
+
     fn sync_names(&self) -> io::Result<()> {
         Ok(())
     }

@@ -626,7 +626,7 @@ fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>
             first,
             records_at: records_at as u64,
             ends_at: AtomicU64::new(bytes as u64),
-            file,
+            file: Arc::new(file),
         })
     });
     track.segments.store(Arc::new(segments.collect()));
