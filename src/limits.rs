@@ -197,6 +197,8 @@ pub const SET_OWED_AGE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600)
 pub const SET_POISON_ATTEMPTS_MAX: u32 = 1_000_000;
 /// Largest `replay-rate`, in bytes per second.
 pub const SET_REPLAY_RATE_MAX: u64 = 1024 * 1024 * MIB as u64;
+/// Records gathered in a turn that are flushed before its end, while they are in the CPU's caches.
+pub const GATHER_BYTES_MAX: usize = 128 * KIB;
 /// Files of one log that are kept to be written anew.
 pub const SPARE_SEGMENTS_MAX: usize = 4;
 /// Bytes of one record. Past it it is damage.

@@ -313,7 +313,11 @@ async fn sync(
             Ok(result) => result,
             Err(_) => Err(std::io::Error::other("a bug ended the sync")),
         };
+        let failed = result.is_err();
         tell(&events, shard, keeper.synced(&syncing, result));
+        if failed {
+            timer::sleep(limits::SPOOL_RETRY).await;
+        }
     }
 }
 

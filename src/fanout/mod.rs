@@ -18,6 +18,7 @@ use crate::shard::Shard;
 use crate::spool::board::State;
 use crate::spool::disk::Place;
 use crate::spool::door::{Gates, Kept};
+use crate::spool::flushing::stamp;
 use crate::spool::keeper::Keeper;
 use crate::spool::record::Parts;
 
@@ -114,6 +115,7 @@ async fn keep(
                     authorization: &request.authorization,
                     body: &request.body,
                 },
+                || stamp(shard.driver.clock()),
             )
         };
         match kept {

@@ -15,6 +15,7 @@ use crate::replay::judge::Judgement;
 use crate::replay::queue::{Queue, Whose};
 use crate::replay::window::Window;
 use crate::spool::board::{self, Board, Desk, Mode};
+use crate::spool::track::NONE;
 
 /// What is known of the backend, and what it may be owed.
 #[derive(Debug, Clone)]
@@ -111,7 +112,9 @@ async fn quiet<G: Ground>(ground: &G, desk: &Desk) -> u64 {
         ground.rest(limits::TICK / 10).await;
     }
     let missed = desk.rows.iter().map(|row| row.missed_from.get());
-    missed.min().unwrap_or(0)
+    // What joins the tail later has a later order than the write that began it. If no shard knows of
+    // one, what is owed is from earlier starts, and nothing of this one may be passed over.
+    missed.min().filter(|&order| order != NONE).unwrap_or(0)
 }
 
 impl<G: Ground> CatchUp<'_, G> {

@@ -18,7 +18,7 @@ use crate::clock::Moment;
 use crate::engine::timer;
 use crate::events::Event;
 use crate::limits;
-use crate::plan::BackendId;
+use crate::plan::{BackendId, WhenFull};
 use crate::replay::catch_up::{self, Rules};
 use crate::replay::ground::{Corpse, Ground, News, Request};
 use crate::replay::judge::{Sent, retry_after};
@@ -39,7 +39,7 @@ pub async fn run(shard: Rc<Shard>, id: BackendId) {
         index: id.0,
         batch_bytes_max: plan.replay_batch_bytes_max,
         wait_max: plan.replay_wait_max,
-        owed_bytes_max: Some(plan.owed_bytes_max),
+        owed_bytes_max: (whole.when_full == WhenFull::DropOldest).then_some(plan.owed_bytes_max),
         age_max: whole.age_max,
         bytes_per_second: whole.replay_bytes_per_second,
         poison_attempts: whole.poison_attempts,

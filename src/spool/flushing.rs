@@ -27,7 +27,7 @@ impl<D: Disk> Keeper<D> {
     /// Waits until something is to be flushed.
     pub async fn dirty(&self) {
         poll_fn(|cx| {
-            if self.log.borrow().is_dirty() {
+            if self.log.borrow().is_dirty() || *self.untold.borrow() != DiskChange::None {
                 return Poll::Ready(());
             }
             *self.flusher.borrow_mut() = Some(cx.waker().clone());
@@ -39,6 +39,16 @@ impl<D: Disk> Keeper<D> {
     /// Writes what was kept since the last flush. `order` is read from a clock that all shards share,
     /// after the writes came and before their clients hear. Once per turn.
     pub fn flush(&self, order: u64, wall_ms: u64) -> DiskChange {
+        self.flush_early(order, wall_ms);
+        self.untold.replace(DiskChange::None)
+    }
+
+    /// The same in the middle of a turn, so that what is gathered is still in the CPU's caches. What
+    /// changed about the disk is told with the next flush.
+    pub(super) fn flush_early(&self, order: u64, wall_ms: u64) {
+        if !self.log.borrow().is_dirty() {
+            return;
+        }
         let first = self.flushed.get();
         let ledger = &mut *self.ledger.borrow_mut();
         let next = ledger.next();
@@ -58,7 +68,9 @@ impl<D: Disk> Keeper<D> {
         self.track.publish_undecided(ledger.undecided(next));
         self.track.end.store(next, Ordering::Release);
         self.flushed.set(next);
-        let change = match (flushed, self.failing.replace(false)) {
+        let was_failing = self.failing.replace(self.sync_failed.get());
+        let change = match (flushed, was_failing) {
+            (Ok(()), _) if self.sync_failed.get() => DiskChange::None, // the next sync decides
             (Ok(()), false) => DiskChange::None,
             (Ok(()), true) => DiskChange::Recovered,
             (Err(why), was) => {
@@ -71,8 +83,10 @@ impl<D: Disk> Keeper<D> {
         };
         self.trying.set(false);
         self.board.failing[self.shard].set(u64::from(self.failing.get()));
+        if change != DiskChange::None {
+            *self.untold.borrow_mut() = change;
+        }
         self.wake();
-        change
     }
 
     /// After a failure: lets the next write try the disk. Once per `SPOOL_RETRY`.
@@ -100,7 +114,8 @@ impl<D: Disk> Keeper<D> {
 
     /// Waits until something is not safe from a power cut.
     pub async fn unsynced(&self) {
-        while self.synced.get() >= self.flushed.get() || self.failing.get() {
+        let is_off = || self.failing.get() && !self.sync_failed.get();
+        while self.synced.get() >= self.flushed.get() || is_off() {
             self.news().await;
         }
     }
@@ -112,22 +127,27 @@ impl<D: Disk> Keeper<D> {
 
     /// A sync has ended; what the disk said.
     pub fn synced(&self, done: &Syncing<D>, result: std::io::Result<()>) -> DiskChange {
+        let failed_before = self.sync_failed.replace(result.is_err());
         let change = match result {
             Ok(()) => {
                 self.log.borrow_mut().synced(done);
                 self.synced.set(self.synced.get().max(done.up_to));
-                DiskChange::None
+                match failed_before {
+                    true => DiskChange::Recovered,
+                    false => DiskChange::None,
+                }
             }
-            Err(why) if self.failing.replace(true) => {
-                drop(why);
-                DiskChange::None
-            }
+            Err(_) if failed_before || self.failing.get() => DiskChange::None,
             Err(why) => {
-                self.board.failing[self.shard].set(1);
                 self.log.borrow_mut().close(); // what a disk did not sync is not written behind
                 DiskChange::Failed(why.to_string())
             }
         };
+        if change != DiskChange::None {
+            let failing = self.sync_failed.get();
+            self.failing.set(failing);
+            self.board.failing[self.shard].set(u64::from(failing));
+        }
         self.wake();
         change
     }

@@ -20,11 +20,11 @@ use crate::limits;
 use crate::plan::{BackendId, WhenFull};
 use crate::spool::board::{Board, Mode, State};
 use crate::spool::disk::Disk;
-use crate::spool::door::{Door, Gates, Kept, Rules};
+use crate::spool::door::{DiskChange, Door, Gates, Kept, Rules};
 use crate::spool::ledger::{Change, Entry, Fate, Heard, Ledger};
 use crate::spool::log::Log;
 use crate::spool::record::Parts;
-use crate::spool::track::{LEVEL, Track};
+use crate::spool::track::{LEVEL, NONE, Track};
 
 /// One shard's spool.
 pub struct Keeper<D: Disk> {
@@ -43,7 +43,9 @@ pub struct Keeper<D: Disk> {
     pub(super) last_order: Cell<u64>,
     pub(super) flushed: Cell<u64>,
     pub(super) synced: Cell<u64>,
+    pub(super) untold: RefCell<DiskChange>,
     pub(super) failing: Cell<bool>,
+    pub(super) sync_failed: Cell<bool>,
     pub(super) trying: Cell<bool>,
     pub(super) waiters: RefCell<Vec<Waker>>,
     pub(super) flusher: RefCell<Option<Waker>>,
@@ -81,7 +83,9 @@ impl<D: Disk> Keeper<D> {
             last_order: Cell::new(0),
             flushed: Cell::new(0),
             synced: Cell::new(0),
+            untold: RefCell::new(DiskChange::None),
             failing: Cell::new(false),
+            sync_failed: Cell::new(false),
             trying: Cell::new(false),
             waiters: RefCell::default(),
             flusher: RefCell::default(),
@@ -100,8 +104,9 @@ impl<D: Disk> Keeper<D> {
         &self.track
     }
 
-    /// Keeps a write of listener `door`, whose targets this fills in. Once per request.
-    pub fn keep(&self, door: u16, parts: &Parts<'_>) -> Kept {
+    /// Keeps a write of listener `door`, whose targets this fills in. `stamp` is asked where much was
+    /// gathered already, which is flushed at once: see [`Keeper::flush`]. Once per request.
+    pub fn keep(&self, door: u16, parts: &Parts<'_>, stamp: impl FnOnce() -> (u64, u64)) -> Kept {
         let outputs = &self.doors[usize::from(door)];
         let gates = self.gates(outputs);
         if self.rules.when_full == WhenFull::Refuse && self.is_full(outputs, gates) {
@@ -119,8 +124,7 @@ impl<D: Disk> Keeper<D> {
         if nobody && !self.rules.accept_when_all_fail {
             return Kept::Nobody;
         }
-        let ledger = &mut *self.ledger.borrow_mut();
-        if ledger.len() >= limits::LEDGER_ENTRIES_MAX {
+        if self.ledger.borrow().len() >= limits::LEDGER_ENTRIES_MAX {
             return Kept::Full;
         }
         let parts = Parts {
@@ -137,13 +141,18 @@ impl<D: Disk> Keeper<D> {
             waiting: gates.send | gates.held,
             missed: gates.tail,
         };
-        let sequence = ledger.enter(entry);
+        let sequence = self.ledger.borrow_mut().enter(entry);
         self.log.borrow_mut().append(sequence, &parts);
         if nobody {
             let owed = gates.tail;
             self.owe(&entry, Change { owed, void: false });
         }
+        let is_much = self.log.borrow().gathered() >= limits::GATHER_BYTES_MAX;
         self.count_outstanding(outputs, gates.send | gates.held, 1);
+        if is_much {
+            let (order, wall_ms) = stamp();
+            self.flush_early(order, wall_ms);
+        }
         if let Some(flusher) = self.flusher.take() {
             flusher.wake();
         }
@@ -299,8 +308,7 @@ impl<D: Disk> Keeper<D> {
         let (door, bit, _) = self.places[id.0];
         let ledger = self.ledger.borrow();
         let missed_from = ledger.oldest_missed(door, bit);
-        row.missed_from
-            .set(missed_from.unwrap_or(self.last_order.get() + 1));
+        row.missed_from.set(missed_from.unwrap_or(NONE));
         row.start.set(ledger.first());
         if self.track.cursor(id.0) == LEVEL {
             self.track.set_cursor(id.0, ledger.first());

@@ -63,6 +63,11 @@ impl<D: Disk> Log<D> {
         record::encode(&mut self.buffer, sequence, parts);
     }
 
+    /// Bytes that wait for the flush.
+    pub fn gathered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether anything waits for the flush.
     pub fn is_dirty(&self) -> bool {
         !self.buffer.is_empty()
