@@ -88,6 +88,11 @@ pub enum Event {
         /// How many.
         records: u64,
     },
+    /// An operator wants dropped what backends are owed.
+    Flushed {
+        /// How many backends are owed anything.
+        backends: usize,
+    },
     /// The spool's disk takes no writes.
     SpoolFailed {
         /// Which shard's log.

@@ -3,7 +3,7 @@
 //! ```text
 //!  client ─ HTTP ─▶ front ─▶ write ─▶ fanout ─┬─▶ backend ─▶ InfluxDB / Prometheus
 //!                     │                       └─▶ backend ─▶ InfluxDB / Prometheus
-//!                     └─▶ admin: /ping /health /ready /status /metrics
+//!                     └─▶ admin: /ping /health /ready /status /metrics /admin/flush
 //! ```
 //!
 //! Each shard is one executor pinned to one CPU. It owns its listeners, its client connections,

@@ -51,12 +51,14 @@ pub enum Path {
     Status,
     /// `/metrics`
     Metrics,
+    /// `/admin/flush`
+    Flush,
     /// Everything else, and what was no request at all.
     Other,
 }
 
 /// Labels of [`Path`], by its number.
-pub const PATHS: [&str; 11] = [
+pub const PATHS: [&str; 12] = [
     "/write",
     "/api/v2/write",
     "/api/v3/write_lp",
@@ -67,6 +69,7 @@ pub const PATHS: [&str; 11] = [
     "/ready",
     "/status",
     "/metrics",
+    "/admin/flush",
     "other",
 ];
 
@@ -178,7 +181,7 @@ pub struct BackendMetrics {
     pub links_idle: Counter,
     /// Links open, connecting or at work.
     pub links: Counter,
-    /// Writes that another backend accepted and this one did not: gone, without a spool.
+    /// Writes that another backend accepted, this one did not, and that were not kept: gone.
     pub missed: Counter,
     /// Requests that carried several writes.
     pub merged: Counter,
@@ -208,6 +211,7 @@ mod tests {
     fn labels_stand_at_their_numbers() {
         assert_eq!(PATHS[Path::Other as usize], "other");
         assert_eq!(PATHS[Path::Ready as usize], "/ready");
+        assert_eq!(PATHS[Path::Flush as usize], "/admin/flush");
         assert_eq!(VERBS[Verb::Other as usize], "other");
     }
 

@@ -1,21 +1,20 @@
 //! `/metrics`: the rows of all shards, summed, as Prometheus text.
 
-use std::fmt::Write;
-
+use crate::admin::exposition::{self, Page, code};
+use crate::admin::spool_page;
 use crate::events::Events;
 use crate::metrics::{
-    BUCKETS_US, BackendMetrics, CODES, Counter, FAILURES, Histogram, PATHS, ShardMetrics, VERBS,
+    BackendMetrics, CODES, Counter, FAILURES, Histogram, PATHS, ShardMetrics, VERBS,
 };
 use crate::shard::World;
 
-/// The page. Once per scrape.
-pub fn page(world: &World, events: &Events) -> String {
-    let mut page = Page {
-        text: String::with_capacity(16 * 1024),
-    };
+/// The page. Once per scrape; `now_ms` is milliseconds since 1970.
+pub fn page(world: &World, events: &Events, now_ms: u64) -> String {
+    let mut page = Page::default();
     let shards: Vec<&ShardMetrics> = world.metrics.iter().map(AsRef::as_ref).collect();
     page.clients(&shards);
     page.backends(world);
+    spool_page::write(&mut page, world, now_ms);
     page.head(
         "relay_events_dropped_total",
         "counter",
@@ -30,35 +29,14 @@ pub fn page(world: &World, events: &Events) -> String {
         concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
         1,
     );
-    page.text
-}
-
-struct Page {
-    text: String,
+    page.into_text()
 }
 
 fn sum<'a>(shards: &[&'a ShardMetrics], of: impl Fn(&'a ShardMetrics) -> &'a Counter) -> u64 {
     shards.iter().map(|&shard| of(shard).get()).sum()
 }
 
-fn code(row: usize) -> String {
-    CODES
-        .get(row)
-        .map_or_else(|| "other".to_owned(), u16::to_string)
-}
-
 impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _infallible = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn row(&mut self, name: &str, labels: &str, value: u64) {
-        let _infallible = match labels {
-            "" => writeln!(self.text, "{name} {value}"),
-            _ => writeln!(self.text, "{name}{{{labels}}} {value}"),
-        };
-    }
-
     fn clients(&mut self, shards: &[&ShardMetrics]) {
         let name = "relay_http_requests_total";
         self.head(
@@ -136,7 +114,7 @@ impl Page {
             .plan
             .backends
             .iter()
-            .map(|plan| format!("backend=\"{}\"", escape(&plan.label)))
+            .map(|plan| exposition::backend(&plan.label))
             .collect();
         let rows = |b: usize| world.metrics.iter().map(move |shard| &shard.backends[b]);
         let name = "relay_backend_requests_total";
@@ -231,73 +209,12 @@ impl Page {
                     .metrics
                     .iter()
                     .map(|shard| of(&shard.backends[b]).get())
-                    .sum(),
+                    .sum::<u64>(),
             );
         }
-    }
-
-    fn nonzero(&mut self, name: &str, label: &str, code: &str, count: u64) {
-        if count > 0 {
-            self.row(name, &format!("{label},code=\"{code}\""), count);
-        }
-    }
-
-    fn histogram(&mut self, name: &str, labels: &str, shards: &[&Histogram]) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut count = 0;
-        for b in 0..=BUCKETS_US.len() {
-            count += shards
-                .iter()
-                .map(|shard| shard.buckets[b].get())
-                .sum::<u64>();
-            let bound = BUCKETS_US
-                .get(b)
-                .map_or_else(|| "+Inf".to_owned(), |&us| seconds(us * 1000));
-            self.row(
-                &format!("{name}_bucket"),
-                &format!("{labels}{comma}le=\"{bound}\""),
-                count,
-            );
-        }
-        let sum_ns = shards.iter().map(|shard| shard.sum_ns.get()).sum();
-        let braces = if labels.is_empty() {
-            String::new()
-        } else {
-            format!("{{{labels}}}")
-        };
-        let _infallible = writeln!(self.text, "{name}_sum{braces} {}", seconds(sum_ns));
-        self.row(&format!("{name}_count"), labels, count);
     }
 }
 
 const MISSED: &str =
-    "Writes that another backend accepted and this one did not: gone, without a spool.";
+    "Writes that another backend accepted, this one did not, and that were not kept: gone.";
 const MERGED: &str = "Requests that carried several writes.";
-
-/// Nanoseconds as seconds, exactly, without trailing zeros.
-fn seconds(ns: u64) -> String {
-    let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// A label's value, as Prometheus' text format wants it.
-fn escape(label: &str) -> String {
-    label
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{escape, seconds};
-
-    #[test]
-    fn seconds_are_exact_and_labels_are_escaped() {
-        assert_eq!(seconds(100_000), "0.0001");
-        assert_eq!(seconds(2_500_000_000), "2.5");
-        assert_eq!(seconds(10_000_000_000), "10");
-        assert_eq!(seconds(0), "0");
-        assert_eq!(escape("a\"b\\c\n"), "a\\\"b\\\\c\\n");
-    }
-}

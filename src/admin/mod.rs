@@ -1,14 +1,22 @@
 //! What the relay says of itself: to load balancers, to operators, to Prometheus.
 //!
-//! Everything is read from what shards publish; nothing here is on the path of a write.
+//! Everything is read from what shards publish; nothing here is on the path of a write. The one thing
+//! that may be changed here is what backends are owed: `permit` says by whom.
 
+pub mod debt;
+pub mod exposition;
+pub mod flush;
 pub mod health;
 pub mod metrics_page;
+pub mod permit;
+pub mod ready;
+pub mod spool_page;
 pub mod status;
 
 use std::rc::Rc;
 
 use crate::backend::pool::Shared;
+use crate::events::Event;
 use crate::http::response::{Closing, RETRY_AFTER, write_answer, write_error};
 use crate::plan::{BackendId, ListenerPlan};
 use crate::shard::{Shard, World};
@@ -28,6 +36,8 @@ pub enum Asked {
     Status,
     /// `/metrics`
     Metrics,
+    /// `/admin/flush`, by somebody who may.
+    Flush,
 }
 
 const JSON: &[u8] = b"Content-Type: application/json\r\n";
@@ -49,46 +59,43 @@ pub async fn answer(
             write_answer(out, listener.ping_status, header.as_bytes(), b"", opts);
             listener.ping_status
         }
-        Asked::Health => {
-            let page = health::page(shard, listener).await;
-            write_answer(out, 200, JSON, page.as_bytes(), opts);
-            200
-        }
+        Asked::Health => page(out, JSON, &health::page(shard, listener).await, opts),
         Asked::Ready if shard.draining.get() => not_ready(out, "shutting down", opts),
-        Asked::Ready if !can_take_writes(world, listener) => {
-            not_ready(out, "too few backends are up", opts)
-        }
+        Asked::Ready => readiness(out, ready::why_not(world, listener), opts),
         Asked::ReadyBackend(None) => {
             write_error(out, 404, "no backend has this name", b"", opts);
             404
         }
-        Asked::ReadyBackend(Some(backend)) if !is_up(world, backend) => {
-            not_ready(out, "the backend is down", opts)
-        }
-        Asked::Ready | Asked::ReadyBackend(Some(_)) => {
-            write_answer(out, 200, JSON, b"{\"ready\":true}\n", opts);
-            200
+        Asked::ReadyBackend(Some(backend)) => {
+            let why_not = ready::why_not_backend(world, backend);
+            readiness(out, why_not.as_deref(), opts)
         }
         Asked::Status => {
-            write_answer(
-                out,
-                200,
-                JSON,
-                status::page(world, &listener.outputs).as_bytes(),
-                opts,
-            );
-            200
+            let status = status::page(world, &listener.outputs, wall_ms(shard));
+            page(out, JSON, &status, opts)
         }
         Asked::Metrics => {
-            write_answer(
-                out,
-                200,
-                TEXT,
-                metrics_page::page(world, &shard.events).as_bytes(),
-                opts,
-            );
-            200
+            let metrics = metrics_page::page(world, &shard.events, wall_ms(shard));
+            page(out, TEXT, &metrics, opts)
         }
+        Asked::Flush => {
+            let backends = flush::all(world, &listener.outputs);
+            shard.events.tell(Event::Flushed { backends });
+            write_answer(out, 204, b"", b"", opts);
+            204
+        }
+    }
+}
+
+fn page(out: &mut Vec<u8>, kind: &[u8], text: &str, opts: Closing) -> u16 {
+    write_answer(out, 200, kind, text.as_bytes(), opts);
+    200
+}
+
+fn readiness(out: &mut Vec<u8>, why_not: Option<&str>, opts: Closing) -> u16 {
+    match why_not {
+        Some(why) => not_ready(out, why, opts),
+        None => page(out, JSON, "{\"ready\":true}\n", opts),
     }
 }
 
@@ -105,13 +112,9 @@ pub fn is_up(world: &World, backend: BackendId) -> bool {
         .all(|shard| shard.backends[backend.0].up.get() == 1)
 }
 
-/// Whether enough backends are up for a write to succeed at this door.
-fn can_take_writes(world: &World, listener: &ListenerPlan) -> bool {
-    let counts = |id: &&BackendId| {
-        let plan = &world.plan.backends[id.0];
-        plan.writes && !plan.drop_responses && is_up(world, **id)
-    };
-    listener.outputs.iter().filter(counts).count() >= listener.acks
+/// Milliseconds since 1970.
+fn wall_ms(shard: &Shard) -> u64 {
+    u64::try_from(shard.driver.clock().wall_ns() / 1_000_000).unwrap_or(0)
 }
 
 /// What the backends call themselves, with `-relay` behind it; `relay` until one has said so.

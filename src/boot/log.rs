@@ -103,7 +103,7 @@ fn is_up(world: &World, backend: BackendId) {
     }
 }
 
-/// What concerns one backend's debt, and bugs.
+/// What concerns one backend's debt; and the rest.
 fn say(world: &World, event: &Event) {
     let label = |backend: &BackendId| world.plan.backends[backend.0].label.as_str();
     match event {
@@ -160,6 +160,17 @@ fn say(world: &World, event: &Event) {
             records,
             "dropped the oldest that the backend was owed"
         ),
+        other => say_else(other),
+    }
+}
+
+/// What concerns no backend alone.
+fn say_else(event: &Event) {
+    match event {
+        Event::Flushed { backends } => tracing::warn!(
+            backends,
+            "an operator asked to drop what backends are owed (/admin/flush)"
+        ),
         Event::AcceptFailed { shard, why } => tracing::error!(
             shard,
             why,
@@ -169,9 +180,6 @@ fn say(world: &World, event: &Event) {
             shard,
             "a bug ended one connection; please report the panic above"
         ),
-        Event::BackendUp { .. }
-        | Event::BackendDown { .. }
-        | Event::SpoolFailed { .. }
-        | Event::SpoolRecovered { .. } => {}
+        _ => {} // told by who keeps account of it
     }
 }

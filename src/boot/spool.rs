@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
@@ -356,15 +355,4 @@ pub(super) fn tick(shard: &Shard, tried: &mut Moment) {
 pub(super) fn end(end: &Sender<()>, ended: &Receiver<()>) {
     let _gone_already = end.send(());
     let _saved_or_late = ended.recv_timeout(limits::START_WAIT_MAX);
-}
-
-/// What an operator wants dropped: everything that is owed now.
-pub fn flush_all(world: &World, outputs: &[BackendId]) {
-    if let Some(spool) = &world.spool {
-        for id in outputs {
-            spool.board.desks[id.0]
-                .flushes
-                .fetch_add(1, Ordering::AcqRel);
-        }
-    }
 }

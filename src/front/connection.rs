@@ -22,7 +22,7 @@ use crate::engine::stream::Stream;
 use crate::fanout::{self, Output};
 use crate::front::wish::{Begun, Door, Wish, begin};
 use crate::http::request::Refusal;
-use crate::http::response::{CONTINUE, Closing, RETRY_AFTER, write_answer, write_error};
+use crate::http::response::{CHALLENGE, CONTINUE, Closing, RETRY_AFTER, write_answer, write_error};
 use crate::limits;
 use crate::metrics::{Path, Verb};
 use crate::shard::Shard;
@@ -317,10 +317,10 @@ impl Connection<'_> {
     ) -> io::Result<bool> {
         let mut out = Vec::new();
         let keep_alive = begun.opts.keep_alive && begun.whole;
-        let headers = if refusal.status == 503 {
-            RETRY_AFTER
-        } else {
-            headers
+        let headers = match refusal.status {
+            503 => RETRY_AFTER,
+            401 => CHALLENGE,
+            _ => headers,
         };
         let opts = Closing {
             keep_alive,

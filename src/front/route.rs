@@ -21,6 +21,8 @@ pub enum Route {
     Status,
     /// To the counters.
     Metrics,
+    /// To the dropping of what backends are owed.
+    Flush,
     /// OPTIONS: 204 with these methods.
     Options(&'static str),
     /// 405 with these methods.
@@ -42,6 +44,7 @@ pub fn route(method: Method, path: &[u8], admin: bool) -> (Path, Route) {
             return write(method, Path::PromWrite, Kind::RemoteWrite);
         }
         b"/api/v1/write" if !admin => return write(method, Path::RemoteWrite, Kind::RemoteWrite),
+        b"/admin/flush" => return post(method, Path::Flush, Route::Flush),
         b"/metrics" if admin => (Path::Metrics, Route::Metrics),
         b"/ping" => (Path::Ping, Route::Ping),
         b"/health" => (Path::Health, Route::Health),
@@ -58,8 +61,12 @@ pub fn route(method: Method, path: &[u8], admin: bool) -> (Path, Route) {
 }
 
 fn write(method: Method, label: Path, kind: Kind) -> (Path, Route) {
+    post(method, label, Route::Write(kind))
+}
+
+fn post(method: Method, label: Path, route: Route) -> (Path, Route) {
     match method {
-        Method::Post => (label, Route::Write(kind)),
+        Method::Post => (label, route),
         Method::Options => (label, Route::Options("POST")),
         _ => (label, Route::WrongMethod("POST")),
     }
@@ -119,6 +126,30 @@ mod tests {
         assert_eq!(route(Method::Post, b"/write", true).1, Route::Nowhere);
         assert_eq!(route(Method::Get, b"/metrics", true).1, Route::Metrics);
         assert_eq!(route(Method::Get, b"/metrics", false).1, Route::Nowhere);
+    }
+
+    #[test]
+    fn a_flush_is_posted_at_both_doors() {
+        for admin in [false, true] {
+            for (method, want) in [
+                (Method::Post, Route::Flush),
+                (Method::Options, Route::Options("POST")),
+                (Method::Get, Route::WrongMethod("POST")),
+                (Method::Head, Route::WrongMethod("POST")),
+                (Method::Put, Route::WrongMethod("POST")),
+                (Method::Delete, Route::WrongMethod("POST")),
+            ] {
+                assert_eq!(route(method, b"/admin/flush", admin), (Path::Flush, want));
+            }
+            for path in [
+                &b"/admin"[..],
+                b"/admin/",
+                b"/admin/flush/",
+                b"/Admin/flush",
+            ] {
+                assert_eq!(route(Method::Post, path, admin).1, Route::Nowhere);
+            }
+        }
     }
 
     #[test]

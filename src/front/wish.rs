@@ -1,6 +1,7 @@
 //! What a request wants, as far as its head tells.
 
 use crate::admin::Asked;
+use crate::admin::permit::{self, At, Sender};
 use crate::clock::Moment;
 use crate::front::body::BodyReader;
 use crate::front::route::{Route, route, verb};
@@ -87,6 +88,10 @@ pub fn begin(
         }
         Route::Status => Wish::Ask(Asked::Status),
         Route::Metrics => Wish::Ask(Asked::Metrics),
+        Route::Flush => match may_change(shard, door, &head) {
+            Ok(()) => Wish::Ask(Asked::Flush),
+            Err(refusal) => Wish::Denied(refusal, None),
+        },
         Route::Options(allow) => Wish::Options(allow),
         Route::WrongMethod(allow) => Wish::Denied(WRONG_METHOD, Some(allow)),
         Route::Nowhere => Wish::Denied(NOWHERE, None),
@@ -107,6 +112,24 @@ pub fn begin(
         started,
     };
     Ok(Some((begun, head.head_len)))
+}
+
+/// Whether who sent this may change something.
+fn may_change(shard: &Shard, door: &Door, head: &RequestHead<'_, '_>) -> Result<(), Refusal> {
+    let admin = shard.world.plan.admin.as_ref();
+    let token = admin.and_then(|admin| admin.token.as_ref());
+    let at = if !door.admin {
+        At::Client
+    } else if door.plan.bind.ip().to_canonical().is_loopback() {
+        At::AdminLoopback
+    } else {
+        At::AdminOpen
+    };
+    let sender = Sender {
+        authorization: head.header("authorization"),
+        has_origin: head.header("origin").is_some(),
+    };
+    permit::check(token.map(|token| token.0.as_str()), at, sender)
 }
 
 /// The backend whose name, or label, this path segment is; a name may come percent-encoded.

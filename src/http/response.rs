@@ -157,6 +157,9 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The line of every 503 that is about load or backends.
 pub const RETRY_AFTER: &[u8] = b"Retry-After: 1\r\n";
 const _: () = assert!(RETRY_AFTER_SECS == 1, "RETRY_AFTER says so");
+/// The line of a 401 of our own. It asks for no password: a browser would keep that, and send it along
+/// with whatever a web page posts here.
+pub const CHALLENGE: &[u8] = b"WWW-Authenticate: Bearer\r\n";
 
 /// Appends a whole answer. `headers` are whole lines, `Name: value\r\n`, none of them about framing
 /// or the connection. 1xx, 204 and 304 get neither a length nor a body. Once per request.

@@ -56,7 +56,14 @@ impl Backend {
 
     /// A backend that decides by the number of the write.
     pub(crate) fn with(script: impl Fn(usize) -> (Duration, Act) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::over(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// The same, at a listener that there is.
+    pub(crate) fn over(
+        listener: TcpListener,
+        script: impl Fn(usize) -> (Duration, Act) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (record, script) = (Arc::clone(&seen), Arc::new(script));

@@ -13,3 +13,4 @@ mod influxd;
 mod recorded;
 mod relay;
 mod sent;
+mod spool_admin;
