@@ -68,8 +68,9 @@ pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, StartError> {
         .iter()
         .map(|plan| plan.label.clone())
         .collect();
-    for (desk, name) in board.desks.iter().zip(&names) {
-        let is_owed = archive.logs.iter().any(|log| log.needs(name));
+    for (desk, backend) in board.desks.iter().zip(&plan.backends) {
+        let name = &backend.label;
+        let is_owed = backend.owed_bytes_max > 0 && archive.logs.iter().any(|log| log.needs(name));
         if is_owed && desk.owe() {
             let (records, bytes) = archive.owed(name);
             desk.rows[0].records.set(records);
@@ -116,7 +117,10 @@ fn find(dir: &Path, plan: &Plan, spool: &SpoolPlan) -> Result<Archive, StartErro
     for damage in &archive.damage {
         tracing::warn!(damage, "the spool is damaged");
     }
-    let is_known = |name: &str| plan.backends.iter().any(|plan| plan.label == name);
+    let is_known = |name: &str| {
+        let mut backends = plan.backends.iter();
+        backends.any(|plan| plan.label == name && plan.owed_bytes_max > 0)
+    };
     archive.forget(is_known, spool.age_max);
     if !archive.logs.is_empty() {
         tracing::info!(

@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -183,7 +183,7 @@ impl Archive {
             let written = log
                 .newest_file()
                 .and_then(|path| fs::metadata(path).ok()?.modified().ok());
-            let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
+            let age = written.and_then(|written| written.elapsed().ok());
             if age.is_none_or(|age| age < age_max) {
                 continue;
             }

@@ -383,7 +383,7 @@ impl<D: Disk> Keeper<D> {
         };
         let unsettled = ledger.unsettled(flushed, level);
         // What is not flushed yet will have a later order than anything flushed.
-        let own = unsettled.unwrap_or(order.saturating_sub(1));
+        let own = unsettled.unwrap_or_else(|| order.saturating_sub(1));
         self.board.horizons[self.shard].set(own);
         ledger.release(self.board.horizon());
         self.track.publish_level(ledger.first());

@@ -373,6 +373,6 @@ fn is_within(record: &Record<'_>, bound: Bound) -> bool {
 }
 
 const _: () = assert!(
-    HEAD_BYTES_MAX < limits::RECORD_BYTES_MAX as usize,
+    (HEAD_BYTES_MAX as u64) < limits::RECORD_BYTES_MAX,
     "a head is read whole"
 );

@@ -171,8 +171,8 @@ pub(crate) fn simulate(seed: u64, faults: Faults, plant: Plant) -> Verdict {
 
 impl Scene {
     fn new(seed: u64, faults: Faults, plant: Plant) -> Self {
-        let picky_one = seed % 3 == 0;
-        let count = 2 + usize::from(seed % 5 == 0);
+        let picky_one = seed.is_multiple_of(3);
+        let count = 2 + usize::from(seed.is_multiple_of(5));
         let backends = (0..count).map(|b| SimBackend::new(picky_one && b == 1));
         let common = Common::new(seed, backends.collect(), plant);
         let clients = (0..3).map(|client| {
