@@ -282,8 +282,14 @@ pub(super) fn run(shard: &Rc<Shard>, bell: Bell) -> std::io::Result<()> {
         Fsync::Never => None,
     };
     if let Some(between) = between.filter(|_| spool.plan.dir.is_some()) {
-        let (keeper, events) = (Rc::clone(keeper), shard.events.clone());
-        glommio::spawn_local(sync(keeper, between, events, shard.number)).detach();
+        glommio::spawn_local(sync(
+            Rc::clone(keeper),
+            between,
+            Rc::clone(&shard.driver),
+            shard.events.clone(),
+            shard.number,
+        ))
+        .detach();
     }
     Ok(())
 }
@@ -301,6 +307,7 @@ async fn flush(keeper: Rc<Keeper<Place>>, driver: Rc<Driver>, events: Events, sh
 async fn sync(
     keeper: Rc<Keeper<Place>>,
     between: std::time::Duration,
+    driver: Rc<Driver>,
     events: Events,
     shard: usize,
 ) {
@@ -308,6 +315,7 @@ async fn sync(
         keeper.unsynced().await;
         if !between.is_zero() {
             timer::sleep(between).await;
+            keeper.tick(driver.now().0); // what is settled by now need not reach the disk
         }
         let syncing = Arc::new(keeper.syncing());
         let work = Arc::clone(&syncing);
