@@ -221,6 +221,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub const WINDOW_RECORDS_MAX: usize = 8192;
 /// Bytes of the first window of replay; what follows grows and shrinks with the answers.
 pub const WINDOW_BYTES_FIRST: usize = 64 * KIB;
+/// Bytes of replay that are read or sent in one go, before others have their turn.
+pub const REPLAY_BREATH_BYTES: usize = 64 * KIB;
 /// A window that fails is followed by one with so many times fewer records, down to one.
 pub const WINDOW_NARROWS_BY: usize = 16;
 /// An answer to a window that takes longer makes the next one smaller.

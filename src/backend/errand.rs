@@ -4,7 +4,7 @@
 use std::io;
 use std::rc::Rc;
 
-use futures_lite::future::poll_fn;
+use futures_lite::future::{poll_fn, yield_now};
 
 use crate::backend::answer::{AnswerReader, Fed, Reply};
 use crate::backend::exchange::connect;
@@ -14,6 +14,7 @@ use crate::backend::pool::Backend;
 use crate::backend::request::push_head;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
+use crate::limits;
 
 /// A connection to a backend, kept between requests.
 pub struct Errand {
@@ -87,7 +88,11 @@ impl Errand {
         // A backend may answer before it has read everything: what there is to read decides then.
         let is_sent = async {
             stream.send_all(&self.head).await?;
-            stream.send_all(body).await
+            for piece in body.chunks(limits::REPLAY_BREATH_BYTES) {
+                stream.send_all(piece).await?;
+                yield_now().await; // writes that have come meanwhile go first
+            }
+            io::Result::Ok(())
         }
         .await
         .is_ok();

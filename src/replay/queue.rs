@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_lite::future::yield_now;
+
 use crate::limits;
 use crate::replay::ground::{Ground, News};
 use crate::replay::window::Window;
@@ -134,6 +136,7 @@ impl<'a, G: Ground> Queue<'a, G> {
         records_max: usize,
     ) -> (Window, bool) {
         let mut window = Window::default();
+        let mut breath = limits::REPLAY_BREATH_BYTES;
         while let Some(place) = self.first(bounds).await {
             let batch_max = self.batch_bytes_max;
             let source = &mut self.sources()[place];
@@ -148,6 +151,10 @@ impl<'a, G: Ground> Queue<'a, G> {
             }
             window.add(&record, batch_max);
             source.take();
+            if window.bytes > breath {
+                breath = window.bytes + limits::REPLAY_BREATH_BYTES;
+                yield_now().await; // writes that have come meanwhile go first
+            }
         }
         (window, true)
     }
