@@ -194,10 +194,8 @@ fn a_warm_write_allocates_nothing_with_and_without_a_spool() {
 fn watch(address: &str, shard: i32) {
     let mut stream = TcpStream::connect(address).unwrap();
     write(&mut stream, 500); // warm
-    (
-        SEEN.store(0, Ordering::Relaxed),
-        OURS.store(0, Ordering::Relaxed),
-    );
+    SEEN.store(0, Ordering::Relaxed);
+    OURS.store(0, Ordering::Relaxed);
     WATCHED.store(shard, Ordering::Relaxed);
     write(&mut stream, WATCHED_WRITES);
     WATCHED.store(0, Ordering::Relaxed);

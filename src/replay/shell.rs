@@ -99,6 +99,9 @@ impl Ground for Shell<'_> {
     async fn read(&self, want: &Want<fs::File>) -> io::Result<Vec<u8>> {
         let (segment, at, bytes) = (Arc::clone(&want.segment), want.at, want.bytes);
         off_the_shard(move || {
+            // A damaged length may say anything; the file does not.
+            let left = segment.file.metadata()?.len().saturating_sub(at);
+            let bytes = bytes.min(usize::try_from(left).unwrap_or(usize::MAX));
             let mut buffer = vec![0; bytes];
             let mut filled = 0;
             while filled < bytes {

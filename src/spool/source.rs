@@ -376,3 +376,160 @@ const _: () = assert!(
     (HEAD_BYTES_MAX as u64) < limits::RECORD_BYTES_MAX,
     "a head is read whole"
 );
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::{Bound, Source, Step};
+    use crate::spool::disk::DiskFile;
+    use crate::spool::record::{Parts, encode, seal};
+    use crate::spool::track::{NONE, Segment, Track};
+
+    struct Bytes(Vec<u8>);
+
+    impl DiskFile for Bytes {
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+            let from = usize::try_from(at).unwrap().min(self.0.len());
+            let count = buffer.len().min(self.0.len() - from);
+            buffer[..count].copy_from_slice(&self.0[from..from + count]);
+            Ok(count)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn cut(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A log of these segments, each with the sequence of its first record.
+    fn track(segments: Vec<(u64, Vec<u8>)>) -> Arc<Track<Bytes>> {
+        let track = Track::new(1, 0, vec!["a".into(), "b".into()]);
+        let segments = segments.into_iter().map(|(first, bytes)| {
+            Arc::new(Segment {
+                name: String::new(),
+                first,
+                records_at: 0,
+                ends_at: AtomicU64::new(bytes.len() as u64),
+                file: Arc::new(Bytes(bytes)),
+            })
+        });
+        track.segments.store(Arc::new(segments.collect()));
+        track.end.store(NONE - 1, Ordering::Relaxed);
+        Arc::new(track)
+    }
+
+    fn record(sequence: u64, target: u16) -> Vec<u8> {
+        let body = format!("m v={sequence}\n").repeat(1 + usize::try_from(sequence % 5).unwrap());
+        let mut out = Vec::new();
+        let parts = Parts {
+            kind: 0,
+            joinable: true,
+            targets: &target.to_le_bytes(),
+            query: b"db=x",
+            headers: b"",
+            authorization: b"",
+            body: body.as_bytes(),
+        };
+        encode(&mut out, sequence, &parts);
+        seal(&mut out, sequence + 100, 7);
+        out
+    }
+
+    /// Sequences and bodies that backend `name` is given, and how much was damaged.
+    fn read(track: &Arc<Track<Bytes>>, name: usize) -> (Vec<(u64, Vec<u8>)>, u64) {
+        let mut source = Source::new(Arc::clone(track), name, 0, 0);
+        let mut found = Vec::new();
+        for _ in 0..100_000 {
+            match source.step(Bound::ALL) {
+                Step::Ready => {
+                    let record = source.record().unwrap();
+                    found.push((record.sequence, record.parts.body.to_vec()));
+                    source.take();
+                }
+                Step::Want(want) => {
+                    let mut buffer = vec![0; want.bytes.min(1 << 20)];
+                    let count = want.segment.file.read_at(&mut buffer, want.at).unwrap();
+                    source.fill(&want, &buffer[..count]);
+                }
+                Step::Empty => return (found, source.take_damaged()),
+            }
+        }
+        panic!("it goes on for ever");
+    }
+
+    fn segment(sequences: std::ops::Range<u64>) -> Vec<u8> {
+        sequences
+            .flat_map(|n| record(n, u16::from(n % 2 == 1)))
+            .collect()
+    }
+
+    #[test]
+    fn each_backend_gets_its_own_in_order_over_segments() {
+        let track = track(vec![
+            (0, segment(0..5)),
+            (5, segment(5..9)),
+            (9, Vec::new()),
+        ]);
+        let sequences = |name| read(&track, name).0.iter().map(|r| r.0).collect::<Vec<_>>();
+        assert_eq!(sequences(0), [0, 2, 4, 6, 8]);
+        assert_eq!(sequences(1), [1, 3, 5, 7]);
+    }
+
+    #[test]
+    fn what_a_file_held_before_is_no_record_and_no_damage() {
+        let mut reused = segment(100..104);
+        let old = segment(20..40);
+        reused.extend_from_slice(&old[reused.len()..]);
+        let (found, damaged) = read(&track(vec![(100, reused)]), 0);
+        assert_eq!(found.iter().map(|r| r.0).collect::<Vec<_>>(), [100, 102]);
+        assert_eq!(damaged, 0);
+    }
+
+    #[test]
+    fn damage_costs_the_records_that_it_hit_and_nothing_is_invented() {
+        for seed in 0..3000 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let mut dice = |sides: usize| rng.random_range(0..sides);
+            let (mut one, two) = (segment(0..12), segment(12..20));
+            let (right, _) = read(&track(vec![(0, one.clone()), (12, two.clone())]), 0);
+            let mut hits = 0;
+            for _ in 0..1 + dice(3) {
+                hits += 1;
+                let at = dice(one.len());
+                match dice(4) {
+                    0 => one[at] ^= 1 << dice(8),
+                    1 => one[at..].iter_mut().take(64).for_each(|byte| *byte = 0),
+                    2 => one.truncate(at.max(1)),
+                    _ => drop(one.splice(at..at, [0xAA; 8])),
+                }
+            }
+            let (found, _) = read(&track(vec![(0, one), (12, two)]), 0);
+            for record in &found {
+                assert!(
+                    right.contains(record),
+                    "seed {seed}: {record:?} is invented"
+                );
+            }
+            let sorted = found.windows(2).all(|pair| pair[0].0 < pair[1].0);
+            assert!(sorted, "seed {seed}: {found:?}");
+            let behind = found.iter().filter(|record| record.0 >= 12).count();
+            assert_eq!(
+                behind, 4,
+                "seed {seed}: the next segment is whole, {hits} hits"
+            );
+        }
+    }
+}
