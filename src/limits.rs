@@ -318,6 +318,8 @@ pub const BENCH_CONNECTIONS_MAX: usize = 100_000;
 pub const BENCH_LINES_MAX: usize = 100_000;
 /// How long `bench` tries for its first connection. Past it, it gives up with exit code 2.
 pub const BENCH_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Bytes of a body that `spool show` shows.
+pub const SHOWN_BODY_BYTES: usize = 80;
 /// Between two connects of one connection of `bench`, after a failed one.
 pub const BENCH_CONNECT_REST: Duration = Duration::from_millis(50);
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use influxdb_relay::cli::{bench, check, serve, sink};
+use influxdb_relay::cli::{bench, check, serve, sink, spool};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,6 +42,9 @@ enum Command {
     Sink(sink::SinkArgs),
     /// Generate load and report latencies
     Bench(bench::BenchArgs),
+    /// Look into a spool and its dead letters
+    #[command(subcommand)]
+    Spool(spool::SpoolCommand),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Check(Config { config }) => check::run(config.as_deref()),
         Command::Sink(args) => sink::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Spool(command) => spool::run(&command),
     }
 }
 

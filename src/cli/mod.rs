@@ -5,6 +5,7 @@ pub mod check;
 pub mod load;
 pub mod serve;
 pub mod sink;
+pub mod spool;
 
 mod chunked;
 mod duration;

@@ -100,6 +100,12 @@ pub fn lock(dir: &Path) -> Result<fs::File, Unusable> {
     }
 }
 
+/// Whether another process uses the spool in `dir`.
+pub fn is_locked(dir: &Path) -> bool {
+    let file = fs::File::open(dir.join("lock"));
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+}
+
 fn disk(path: &Path, why: io::Error) -> Unusable {
     Unusable::Disk {
         path: path.display().to_string(),
