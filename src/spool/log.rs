@@ -24,8 +24,8 @@ pub struct Log<D: Disk> {
     disk: Arc<D>,
     track: Arc<Track<D::File>>,
     segment_bytes: u64,
-    /// The segment that is written to, and where its next record goes.
-    open: Option<(Arc<Segment<D::File>>, u64)>,
+    /// The segment that is written to.
+    open: Option<Open<D::File>>,
     /// Records that wait for the flush, one behind the other.
     buffer: Vec<u8>,
     /// Files that are to be written anew.
@@ -35,6 +35,23 @@ pub struct Log<D: Disk> {
     /// Files made, and how many of their names are safe from a power cut.
     made: u64,
     made_safe: u64,
+}
+
+struct Open<F> {
+    segment: Arc<Segment<F>>,
+    /// Where its next record goes.
+    at: u64,
+    /// Where it is full.
+    room: u64,
+}
+
+impl<F> Clone for Open<F> {
+    fn clone(&self) -> Self {
+        Self {
+            segment: Arc::clone(&self.segment),
+            ..*self
+        }
+    }
 }
 
 impl<D: Disk> Log<D> {
@@ -109,38 +126,38 @@ impl<D: Disk> Log<D> {
         let mut rest = buffer;
         while !rest.is_empty() {
             let bytes = record::seal(rest, order, wall_ms);
-            let (segment, mut at) = self.room_for(bytes as u64, sequence)?;
+            let mut open = self.room_for(bytes as u64, sequence)?;
             // What fits goes in one write.
             let mut chunk = bytes;
             while chunk < rest.len() {
                 let more = record::seal(&mut rest[chunk..], order, wall_ms);
-                if at + (chunk + more) as u64 > self.segment_bytes {
+                if open.at + (chunk + more) as u64 > open.room {
                     break;
                 }
                 chunk += more;
             }
             let (piece, left) = rest.split_at_mut(chunk);
-            segment.file.write_at(piece, at)?;
+            open.segment.file.write_at(piece, open.at)?;
             let mut piece = &*piece;
             while !piece.is_empty() {
-                written(order, u32::try_from(at).unwrap_or(u32::MAX));
+                written(order, u32::try_from(open.at).unwrap_or(u32::MAX));
                 let bytes = record::bytes_of(piece);
-                at += bytes as u64;
+                open.at += bytes as u64;
                 sequence += 1;
                 piece = &piece[bytes..];
             }
-            self.open = Some((segment, at));
+            self.open = Some(open);
             rest = left;
         }
         Ok(())
     }
 
     /// The open segment if a record of `bytes` fits, else a new one that begins with `sequence`.
-    fn room_for(&mut self, bytes: u64, sequence: u64) -> io::Result<(Arc<Segment<D::File>>, u64)> {
-        if let Some((segment, at)) = &self.open
-            && at + bytes <= self.segment_bytes
+    fn room_for(&mut self, bytes: u64, sequence: u64) -> io::Result<Open<D::File>> {
+        if let Some(open) = &self.open
+            && open.at + bytes <= open.room
         {
-            return Ok((Arc::clone(segment), *at));
+            return Ok(open.clone());
         }
         self.close();
         let head = Head {
@@ -151,18 +168,8 @@ impl<D: Disk> Log<D> {
         }
         .encode();
         let records_at = head.len() as u64;
-        let whole = self.segment_bytes.max(records_at + bytes);
         let name = segment_name(sequence);
-        let file = match self.spares.pop() {
-            Some((spare, file)) if whole == self.segment_bytes => {
-                self.disk.recycle(&file, &spare, &name, whole)?;
-                file
-            }
-            spare => {
-                self.spares.extend(spare);
-                Arc::new(self.disk.create(&name, whole)?)
-            }
-        };
+        let (file, room) = self.file_for(&name, records_at + bytes)?;
         if let Err(why) = file.write_at(&head, 0) {
             let _as_well_as_we_can = self.disk.remove(&name);
             return Err(why);
@@ -179,13 +186,47 @@ impl<D: Disk> Log<D> {
         self.track.segments.store(Arc::new(segments));
         self.unsynced.push(Arc::clone(&segment));
         self.made += 1;
-        self.open = Some((Arc::clone(&segment), records_at));
-        Ok((segment, records_at))
+        let open = Open {
+            segment,
+            at: records_at,
+            room,
+        };
+        self.open = Some(open.clone());
+        Ok(open)
+    }
+
+    /// A file for a segment of the usual size, or of at least `least` bytes; and its size. On a disk that
+    /// is almost full it is as large as there is room for.
+    fn file_for(&mut self, name: &str, least: u64) -> io::Result<(Arc<D::File>, u64)> {
+        let mut bytes = self.segment_bytes.max(least);
+        if bytes == self.segment_bytes
+            && let Some((spare, file)) = self.spares.pop()
+        {
+            match self.disk.recycle(&file, &spare, name, bytes) {
+                Ok(()) => return Ok((file, bytes)),
+                Err(_) => drop(self.disk.remove(name).or_else(|_| self.disk.remove(&spare))),
+            }
+        }
+        loop {
+            match self.disk.create(name, bytes) {
+                Ok(file) => return Ok((Arc::new(file), bytes)),
+                Err(why) if why.kind() == io::ErrorKind::StorageFull => {
+                    if let Some((spare, _)) = self.spares.pop() {
+                        let _its_space_is_wanted = self.disk.remove(&spare);
+                    } else if bytes / 2 >= least.max(limits::SET_SEGMENT_BYTES_MIN) {
+                        bytes /= 2;
+                    } else {
+                        return Err(why);
+                    }
+                }
+                Err(why) => return Err(why),
+            }
+        }
     }
 
     /// Writes no more to the open segment, and gives back what it does not use.
     pub fn close(&mut self) {
-        if let Some((segment, at)) = self.open.take() {
+        if let Some(Open { segment, at, .. }) = self.open.take() {
             segment.ends_at.store(at, Ordering::Release);
             let _costs_only_space = segment.file.cut(at);
         }
