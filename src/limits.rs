@@ -205,6 +205,9 @@ pub const SPARE_SEGMENTS_MAX: usize = 4;
 pub const RECORD_BYTES_MAX: u64 = 2 * 1024 * MIB as u64;
 /// What one read of a log takes.
 pub const SPOOL_READ_BYTES: usize = 256 * KIB;
+/// Bytes that may wait in memory for one backend, per shard, where they are on disk too. Past it they
+/// are owed instead.
+pub const HELD_KEPT_BYTES_MAX: usize = 32 * MIB;
 /// Young writes that one shard keeps account of. Past it a write is answered 503.
 pub const LEDGER_ENTRIES_MAX: usize = 1 << 20;
 /// Bytes of one replayed request. (The Go relay's own default.)

@@ -9,6 +9,7 @@ use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
 use crate::engine::driver::Driver;
 use crate::events::Events;
+use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::payload::gzip::Inflater;
 use crate::plan::{BackendId, Plan, SpoolPlan};
@@ -90,7 +91,11 @@ impl Shard {
                 metrics: Arc::clone(&metrics),
                 events: events.clone(),
                 tuning: plan.tuning,
-                held_bytes_max: share,
+                // What is kept on disk anyway need not wait in memory for a backend that hangs.
+                held_bytes_max: match backend.owed_bytes_max {
+                    0 => share,
+                    _ => share.min(limits::HELD_KEPT_BYTES_MAX),
+                },
             };
             Backend::new(
                 BackendId(index),
