@@ -255,6 +255,9 @@ pub const REASON_BYTES_MAX: usize = KIB;
 pub const SPOOL_RETRY: Duration = Duration::from_secs(1);
 /// At the start: how long clients wait while backends that are up are brought level.
 pub const START_CATCH_UP_MAX: Duration = Duration::from_secs(2);
+/// At the end of a drain: ticks in which shards let go of what all have settled. What is left is
+/// replayed at the next start.
+pub const SETTLE_TICKS_MAX: usize = 4;
 /// Logs of earlier starts that are read at once. Past it the start is refused.
 pub const LOGS_MAX: usize = 65_536;
 

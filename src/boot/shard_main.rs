@@ -69,6 +69,16 @@ pub(super) async fn run(
         tick(&shard, &mut tried).await;
     }
     let cut = drain(&shard, listeners).await;
+    for _ in 0..limits::SETTLE_TICKS_MAX {
+        if shard
+            .keeper
+            .as_ref()
+            .is_none_or(|keeper| keeper.is_settled())
+        {
+            break;
+        }
+        tick(&shard, &mut tried).await; // each shard waits for what the others have settled
+    }
     let _main_is_gone = reports.send(Report::Drained { cut });
     std::future::pending::<()>().await;
 }

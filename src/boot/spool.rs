@@ -178,8 +178,8 @@ struct Keeping {
 }
 
 impl Keeping {
-    /// Saves where each backend stands in each log. With `last` no write is under way any more: a backend
-    /// that is level needs nothing, and a log that nobody needs goes.
+    /// Saves where each backend stands in each log. With `last` no write is taken any more: a backend that
+    /// is level and lacks nothing needs nothing, and a log that nobody needs goes.
     fn save(&mut self, spool: &SpoolWorld, last: bool) {
         self.archive.tick();
         for shard in 0..self.disks.len() {
@@ -190,7 +190,9 @@ impl Keeping {
             self.marks.clear();
             for (name, desk) in spool.board.desks.iter().enumerate() {
                 let (records, bytes) = if shard == 0 { desk.owed() } else { (0, 0) };
-                let is_done = last && track.cursor(name) == LEVEL;
+                // What was cut at the end of a drain is not settled, and is replayed at the next start.
+                let is_settled = track.restart_at(name) == track.end();
+                let is_done = last && is_settled && track.cursor(name) == LEVEL;
                 let next = if is_done {
                     LEVEL
                 } else {

@@ -99,6 +99,11 @@ impl<D: Disk> Keeper<D> {
         self.rules.accept_when_all_fail && !self.failing.get()
     }
 
+    /// Whether nothing about any write may change.
+    pub fn is_settled(&self) -> bool {
+        self.ledger.borrow().is_empty()
+    }
+
     /// What others see of the log.
     pub fn track(&self) -> &Arc<Track<D::File>> {
         &self.track
