@@ -324,10 +324,13 @@ pub const BENCH_CONNECTIONS_MAX: usize = 100_000;
 pub const BENCH_LINES_MAX: usize = 100_000;
 /// How long `bench` tries for its first connection. Past it, it gives up with exit code 2.
 pub const BENCH_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Bytes of a body that `spool show` shows.
-pub const SHOWN_BODY_BYTES: usize = 80;
 /// Between two connects of one connection of `bench`, after a failed one.
 pub const BENCH_CONNECT_REST: Duration = Duration::from_millis(50);
+
+/// Records that `spool show` shows where no other count is asked for. Past it it says that there are more.
+pub const SHOW_RECORDS: usize = 100;
+/// Bytes of a body that `spool show` shows. The rest is not shown.
+pub const SHOW_BODY_BYTES: usize = 80;
 
 /// What one shard can come to hold in memory at the default bounds, term by term.
 pub const fn shard_bytes_max() -> usize {

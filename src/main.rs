@@ -43,8 +43,7 @@ enum Command {
     /// Generate load and report latencies
     Bench(bench::BenchArgs),
     /// Look into a spool and its dead letters
-    #[command(subcommand)]
-    Spool(spool::SpoolCommand),
+    Spool(spool::SpoolArgs),
 }
 
 fn main() -> ExitCode {
@@ -64,7 +63,7 @@ fn main() -> ExitCode {
         Command::Check(Config { config }) => check::run(config.as_deref()),
         Command::Sink(args) => sink::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Spool(command) => spool::run(&command),
+        Command::Spool(args) => spool::run(&args),
     }
 }
 

@@ -35,8 +35,23 @@ pub enum Missing {
 /// # Errors
 /// [`Missing`].
 pub fn check(shards: usize) -> Result<(), Missing> {
+    raise_descriptors();
     raise_memlock(shards)?;
     probe_ring()
+}
+
+/// As many descriptors as the system lets this process have: a spool alone may have more files than a
+/// shell allows. Once per start.
+pub fn raise_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it is refused, what we have must do.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
 }
 
 fn raise_memlock(shards: usize) -> Result<(), Missing> {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -176,19 +175,6 @@ pub(super) fn stop_signal() -> io::Result<UnixStream> {
     pipe::register(SIGTERM, writer.try_clone()?)?;
     pipe::register(SIGINT, writer)?;
     Ok(reader)
-}
-
-/// As many descriptors as the system lets this process have.
-pub(super) fn raise_descriptors() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where it is refused, what we have must do.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    );
 }
 
 const TIMER_TOKEN: usize = usize::MAX;

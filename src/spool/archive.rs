@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::limits;
 use crate::spool::cursors::{self, Cursors, Mark};
@@ -66,7 +67,10 @@ pub struct OldLog {
     /// What is in it.
     pub track: Arc<Track<fs::File>>,
     folder: PathBuf,
+    /// Where they are saved; `None` where the spool is only looked at.
     cursors: Option<Cursors<fs::File>>,
+    /// The number of the newest ones on disk.
+    counter: u64,
     marks: Vec<Mark>,
 }
 
@@ -100,10 +104,13 @@ pub fn lock(dir: &Path) -> Result<fs::File, Unusable> {
     }
 }
 
-/// Whether another process uses the spool in `dir`.
+/// Whether another process uses the spool in `dir`. Our lock is shared, and let go at once: it is in the
+/// way of a start for microseconds.
 pub fn is_locked(dir: &Path) -> bool {
     let file = fs::File::open(dir.join("lock"));
-    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+    file.is_ok_and(|file| {
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    })
 }
 
 fn disk(path: &Path, why: io::Error) -> Unusable {
@@ -135,32 +142,24 @@ impl Archive {
     /// [`Unusable`]; damage is none.
     pub fn open(dir: &Path) -> Result<Self, Unusable> {
         let lock = lock(dir)?;
-        let mut archive = Self::look(dir)?;
+        let mut archive = Self::find(dir, true)?;
         archive._lock = Some(lock);
         Ok(archive)
     }
 
-    /// Finds the logs in `dir`, without a lock.
+    /// Finds the logs in `dir`, without a lock: what is there is not touched, since a relay may run.
     ///
     /// # Errors
     /// [`Unusable`].
     pub fn look(dir: &Path) -> Result<Self, Unusable> {
+        Self::find(dir, false)
+    }
+
+    fn find(dir: &Path, is_ours: bool) -> Result<Self, Unusable> {
         let mut archive = Self::none();
-        let mut folders = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|why| disk(dir, why))?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some((run, shard)) = parse_folder(&name) else {
-                continue;
-            };
-            archive.run = archive.run.max(run + 1);
-            folders.push((run, shard, entry.path()));
-            if folders.len() > limits::LOGS_MAX {
-                return Err(Unusable::TooMany(dir.display().to_string()));
-            }
-        }
-        folders.sort();
-        for (run, shard, folder) in folders {
-            if let Some(log) = read_log(run, shard, folder, &mut archive.damage)? {
+        for (run, shard, folder) in folders(dir)? {
+            archive.run = archive.run.max(run.saturating_add(1));
+            if let Some(log) = read_log(run, shard, folder, is_ours, &mut archive.damage)? {
                 archive.logs.push(log);
             }
         }
@@ -208,6 +207,31 @@ impl Archive {
     }
 }
 
+/// The run, the shard and the folder of each log in `dir`, oldest run first.
+///
+/// # Errors
+/// [`Unusable`].
+pub fn folders(dir: &Path) -> Result<Vec<(u64, u32, PathBuf)>, Unusable> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|why| disk(dir, why))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((run, shard)) = parse_folder(&name) else {
+            continue;
+        };
+        folders.push((run, shard, entry.path()));
+        if folders.len() > limits::LOGS_MAX {
+            return Err(Unusable::TooMany(dir.display().to_string()));
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// The sequence of the first record of a segment, from the name of its file.
+pub fn parse_segment(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()
+}
+
 fn parse_folder(name: &str) -> Option<(u64, u32)> {
     let (run, shard) = name.strip_prefix("log-")?.split_once('-')?;
     Some((u64::from_str_radix(run, 16).ok()?, shard.parse().ok()?))
@@ -218,28 +242,30 @@ fn read_log(
     run: u64,
     shard: u32,
     folder: PathBuf,
+    is_ours: bool,
     damage: &mut Vec<String>,
 ) -> Result<Option<OldLog>, Unusable> {
     let mut found = Vec::new();
     let mut names = None;
-    for entry in fs::read_dir(&folder)
-        .map_err(|why| disk(&folder, why))?
-        .flatten()
-    {
+    // Beside a running relay, what was there a moment ago may be gone.
+    let is_gone = |why: &io::Error| !is_ours && why.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(&folder) {
+        Err(why) if is_gone(&why) => return Ok(None),
+        entries => entries.map_err(|why| disk(&folder, why))?,
+    };
+    for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(SPARE) {
+        if name.starts_with(SPARE) && is_ours {
             let _costs_only_space = fs::remove_file(entry.path());
         }
-        let first = name
-            .strip_suffix(".seg")
-            .and_then(|first| u64::from_str_radix(first, 16).ok());
-        let Some(first) = first else { continue };
+        let Some(first) = parse_segment(&name) else {
+            continue;
+        };
         let path = entry.path();
-        let file = fs::File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|why| disk(&path, why))?;
+        let file = match fs::File::options().read(true).write(is_ours).open(&path) {
+            Err(why) if is_gone(&why) => continue,
+            file => file.map_err(|why| disk(&path, why))?,
+        };
         match read_head(&file, &path)? {
             Some((head, at)) => {
                 names.get_or_insert((head.names, at));
@@ -259,12 +285,16 @@ fn read_log(
                  spool show`, then remove it",
                 folder.display()
             ));
-        } else {
+        } else if is_ours {
             let _next_time = fs::remove_dir_all(&folder);
         }
         return Ok(None);
     };
-    Ok(Some(open_log(run, shard, folder, names, records_at, found)))
+    let mut log = open_log(run, shard, folder, names, records_at, found);
+    if is_ours {
+        log.open_cursors();
+    }
+    Ok(Some(log))
 }
 
 fn open_log(
@@ -296,21 +326,20 @@ fn open_log(
     });
     track.segments.store(Arc::new(segments.collect()));
     track.end.store(NONE - 1, Ordering::Relaxed);
-    let file = fs::File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(folder.join(cursors::FILE));
     OldLog {
         track: Arc::new(track),
-        cursors: file.ok().map(|file| Cursors::new(file, counter)),
         folder,
+        cursors: None,
+        counter,
         marks,
     }
 }
 
-fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, Unusable> {
+/// What the head of a segment says, and where its records begin; `None` where it is damaged.
+///
+/// # Errors
+/// [`Unusable`].
+pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, Unusable> {
     use std::os::unix::fs::FileExt;
     let mut bytes = vec![0; 4096];
     loop {
@@ -331,6 +360,16 @@ fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, Unus
 }
 
 impl OldLog {
+    fn open_cursors(&mut self) {
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.folder.join(cursors::FILE));
+        self.cursors = file.ok().map(|file| Cursors::new(file, self.counter));
+    }
+
     /// Where it lies.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -60,11 +60,17 @@ impl DeadLetter {
     }
 }
 
-/// A query without `u` and `p`: what is shown and what is set aside holds no password.
+/// A query without `u` and `p`: what is shown and what is set aside holds no password. Escaped keys
+/// are such keys too, and a `;` may part pairs: so it was before Go 1.17.
 pub fn without_credentials(query: &str) -> String {
-    let is_secret = |pair: &&str| pair.starts_with("u=") || pair.starts_with("p=");
-    let pairs: Vec<&str> = query.split('&').filter(|pair| !is_secret(pair)).collect();
-    pairs.join("&")
+    const PARTED: [char; 2] = ['&', ';'];
+    let is_secret = |pair: &&str| {
+        let key = pair.trim_end_matches(PARTED).split('=').next();
+        ["u", "p", "%75", "%70"].contains(&key.unwrap_or_default())
+    };
+    let pairs = query.split_inclusive(PARTED);
+    let shown: String = pairs.filter(|pair| !is_secret(pair)).collect();
+    shown.trim_end_matches(PARTED).to_owned()
 }
 
 /// The file of one backend's dead letters.
@@ -89,17 +95,23 @@ pub fn file_of(dir: &Path, backend: &str) -> PathBuf {
 /// What the disk says; `StorageFull` where the file would outgrow [`limits::DEAD_LETTER_BYTES_MAX`].
 pub fn bury(dir: &Path, backend: &str, letters: &[DeadLetter]) -> io::Result<()> {
     crate::spool::disk::Place::folder(&dir.join("dead"))?;
+    let mut file = fs::File::options()
+        .create(true)
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .open(file_of(dir, backend))?;
+    let bytes = file.metadata()?.len();
     let mut lines = Vec::new();
+    let mut last = [b'\n'];
+    if bytes > 0 && file.read_at(&mut last, bytes - 1)? == 1 && last != *b"\n" {
+        lines.push(b'\n'); // a torn letter does not spoil the next one
+    }
     for letter in letters {
         serde_json::to_writer(&mut lines, letter)?;
         lines.push(b'\n');
     }
-    let mut file = fs::File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(file_of(dir, backend))?;
-    if file.metadata()?.len() + lines.len() as u64 > limits::DEAD_LETTER_BYTES_MAX {
+    if bytes + lines.len() as u64 > limits::DEAD_LETTER_BYTES_MAX {
         return Err(io::ErrorKind::StorageFull.into());
     }
     file.write_all(&lines)?;
@@ -135,7 +147,16 @@ mod tests {
 
     #[test]
     fn credentials_go_and_names_stay_in_the_folder() {
-        assert_eq!(without_credentials("db=x&u=me&p=secret&rp=y"), "db=x&rp=y");
+        for (query, shown) in [
+            ("db=x&u=me&p=secret&rp=y", "db=x&rp=y"),
+            ("db=x&rp=y&p=secret", "db=x&rp=y"),
+            ("%75=me&%70=secret&db=x", "db=x"),
+            ("db=x;p=secret&u=me;rp=y", "db=x;rp=y"),
+            ("u&p&db=u=p=", "db=u=p="),
+            ("p=secret", ""),
+        ] {
+            assert_eq!(without_credentials(query), shown, "{query}");
+        }
         let file = |name| file_of(Path::new("d"), name).display().to_string();
         assert_eq!(file("a-1.b"), "d/dead/a-1.b.jsonl");
         assert_eq!(file("../x"), "d/dead/%2E.%2Fx.jsonl");

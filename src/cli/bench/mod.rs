@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::duration;
 use super::poll;
+use crate::boot::kernel;
 use crate::limits::{BENCH_CONNECTIONS_MAX, BENCH_LINES_MAX};
 use drive::{Drive, Lane, Pace};
 use load::Load;
@@ -80,7 +81,7 @@ pub struct BenchArgs {
     reason = "speaks to the operator"
 )]
 pub fn run(args: &BenchArgs) -> ExitCode {
-    poll::raise_descriptors();
+    kernel::raise_descriptors();
     let lanes = match lanes(args) {
         Ok(lanes) => lanes,
         Err(why) => {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::duration;
 use super::poll::{self, Nanos, Poll, Ready, Trigger};
+use crate::boot::kernel;
 use crate::limits::{ACCEPT_REST, TOOL_READ_BYTES};
 use client::{Client, Fate};
 use desk::Desk;
@@ -50,7 +51,7 @@ pub struct SinkArgs {
     reason = "speaks to the operator"
 )]
 pub fn run(args: &SinkArgs) -> ExitCode {
-    poll::raise_descriptors();
+    kernel::raise_descriptors();
     let mut sink = match Sink::open(args) {
         Ok(sink) => sink,
         Err(why) => {

@@ -1,62 +1,95 @@
-//! `spool drop`: gives up on what a backend is owed, or on its dead letters.
+//! `spool drop`: gives up what a backend is owed, or its dead letters. Only while no relay runs.
 
+use std::fs;
 use std::io::Write;
-use std::process::ExitCode;
 
-use crate::cli::spool::reading::{letters, owed};
-use crate::cli::spool::{DropArgs, Trouble};
+use super::letters::{self, Letters};
+use super::look::{self, Log};
+use super::owed::Owed;
+use super::words::on_one_line;
+use super::{DropArgs, EXIT_WRONG, Stop};
 use crate::spool::archive::{Archive, DONE};
-use crate::spool::dead_letter::file_of;
 
-/// Drops it, or says what would be dropped.
-///
-/// # Errors
-/// [`Trouble`]; also where it was not confirmed.
-pub fn run(args: &DropArgs) -> Result<ExitCode, Trouble> {
-    let (dir, name) = (&args.spool.dir, &args.backend);
-    if !dir.is_dir() {
-        return Err(Trouble::Missing(dir.display().to_string()));
-    }
+pub(super) fn run(args: &DropArgs, out: &mut impl Write) -> Result<u8, Stop> {
+    let dir = &args.place.dir;
+    look::must_be_there(dir)?;
     let mut archive = Archive::open(dir)?;
-    let (mut count, mut bytes) = (0_u64, 0_u64);
-    let file = file_of(dir, name);
+    let logs: Vec<Log> = archive.logs.iter().map(Log::of).collect();
+    look::must_know(dir, &logs, &args.backend)?;
     if args.dead {
-        if file.exists() {
-            letters::<Trouble>(&file, |_, letter| {
-                count += 1;
-                bytes += letter
-                    .ok()
-                    .and_then(|letter| letter.bytes())
-                    .map_or(0, |body| body.len() as u64);
-                Ok(())
-            })?;
-        }
-    } else {
-        for log in &archive.logs {
-            owed::<Trouble>(&log.track, name, |record| {
-                count += 1;
-                bytes += record.parts.body.len() as u64;
-                Ok(())
-            })?;
-        }
+        return drop_dead(args, out);
     }
-    let what = if args.dead { "dead letters" } else { "records" };
-    let words = format!("{name}: {count} {what}, {bytes} bytes");
+    let (mut records, mut bytes) = (0, 0);
+    let mut owed = Owed::new(&logs, Some(&args.backend));
+    while let Some((_, record)) = owed.next() {
+        records += 1;
+        bytes += record.parts.body.len() as u64;
+    }
+    owed.say_damaged();
+    let whose = format!(
+        "{records} records ({bytes} bytes) owed to {}",
+        on_one_line(&args.backend)
+    );
     if !args.yes {
-        return Err(Trouble::NotConfirmed(format!("would drop {words}")));
+        return would(&whose, out);
     }
-    if args.dead {
-        if file.exists() {
-            std::fs::remove_file(&file)?;
-        }
-    } else {
-        for log in &archive.logs {
-            if let Some(place) = log.track.names.iter().position(|own| own == name) {
+    for log in &archive.logs {
+        for (place, name) in log.track.names.iter().enumerate() {
+            if *name == args.backend {
                 log.track.set_cursor(place, DONE);
             }
         }
-        archive.tick();
     }
-    writeln!(std::io::stdout(), "dropped {words}")?;
-    Ok(ExitCode::SUCCESS)
+    archive.tick();
+    must_be_saved(args)?;
+    writeln!(out, "dropped {whose}")?;
+    Ok(0)
+}
+
+fn would(whose: &str, out: &mut impl Write) -> Result<u8, Stop> {
+    writeln!(out, "would drop {whose}: add --yes to do it")?;
+    Ok(EXIT_WRONG)
+}
+
+/// What is on disk now says the same.
+fn must_be_saved(args: &DropArgs) -> Result<(), Stop> {
+    for log in Archive::look(&args.place.dir)?.logs {
+        let names = log.track.names.iter().enumerate();
+        let mut own = names.filter(|(_, name)| **name == args.backend);
+        if own.any(|(place, _)| log.track.cursor(place) != DONE) {
+            let why =
+                std::io::Error::other("its cursors could not be saved, and nothing is dropped");
+            return Err(Stop::disk(log.folder(), why));
+        }
+    }
+    Ok(())
+}
+
+fn drop_dead(args: &DropArgs, out: &mut impl Write) -> Result<u8, Stop> {
+    let files = letters::files(&args.place.dir)?;
+    let own = files
+        .into_iter()
+        .filter(|file| file.backend == args.backend);
+    let (mut lines, mut bytes, mut paths) = (0, 0, Vec::new());
+    for file in own {
+        bytes += file.bytes;
+        if let Some(mut letters) = Letters::open(&file)? {
+            while letters.next()?.is_some() {
+                lines += 1;
+            }
+        }
+        paths.push(file.path);
+    }
+    let whose = format!(
+        "{lines} dead letters ({bytes} bytes) of {}",
+        on_one_line(&args.backend)
+    );
+    if !args.yes {
+        return would(&whose, out);
+    }
+    for path in paths {
+        fs::remove_file(&path).map_err(|why| Stop::disk(&path, why))?;
+    }
+    writeln!(out, "dropped {whose}")?;
+    Ok(0)
 }

@@ -1,126 +1,184 @@
-//! `spool export`: what is owed, or the dead letters, as something that can be sent again.
+//! `spool export`: what is owed, or the dead letters, as line protocol that can be sent again.
 //!
-//! Line protocol stands under a comment that names its target. Bodies that are no lines (remote-write)
-//! are only in the JSON form, which has the shape of a dead letter.
+//! ```text
+//! # POST /write?db=x&precision=s
+//! cpu load=1 2
+//! ```
+//!
+//! A comment stands before each change of target, and around a body that may end in an open quote:
+//! what stands between two comments can be sent as one.
 
-use std::io::Write;
-use std::process::ExitCode;
+use std::io::{self, Write};
 
-use crate::backend::flight::Kind;
-use crate::cli::spool::reading::{dead_files, letters, owed, path_of, time_of};
-use crate::cli::spool::{ExportArgs, Spool, Trouble};
-use crate::limits;
-use crate::payload::gzip::Inflater;
-use crate::spool::dead_letter::{DeadLetter, without_credentials};
+use super::letters::{self, Letters, Line};
+use super::look::{Log, Spool};
+use super::owed::Owed;
+use super::words::{self, Plain, is_lines, is_remote_write, on_one_line, time_shown};
+use super::{ExportArgs, Stop};
+use crate::spool::dead_letter::DeadLetter;
 use crate::spool::record::Record;
 
-/// Prints it.
-///
-/// # Errors
-/// [`Trouble`].
-#[allow(clippy::print_stderr)] // the operator asked
-pub fn run(spool: &Spool, args: &ExportArgs) -> Result<ExitCode, Trouble> {
-    let mut printer = Printer {
-        out: std::io::BufWriter::new(std::io::stdout().lock()),
-        json: args.json,
-        target: String::new(),
-        left_out: 0,
-    };
+pub(super) fn run(args: &ExportArgs, out: &mut impl Write) -> Result<u8, Stop> {
+    let spool = Spool::look(&args.place.dir)?;
+    spool.must_know(args.backend.as_deref())?;
+    let mut skipped = Skipped::default();
     if args.dead {
-        for file in dead_files(&spool.dir)? {
-            letters(&file, |_, letter| match letter {
-                Ok(letter)
-                    if args
-                        .backend
-                        .as_ref()
-                        .is_none_or(|name| *name == letter.backend) =>
-                {
-                    printer.print(&letter)
-                }
-                _ => Ok(()),
-            })?;
-        }
+        export_dead(args, &spool, &mut skipped, out)?;
     } else {
-        let names = match &args.backend {
-            Some(name) => vec![name.clone()],
-            None => spool.names(),
-        };
-        let inflater = &mut Inflater::new();
-        for name in names {
-            for log in &spool.archive.logs {
-                owed(&log.track, &name, |record| {
-                    printer.print(&letter_of(&name, record, inflater))
-                })?;
+        export_owed(args, &spool, &mut skipped, out)?;
+    }
+    skipped.say();
+    Ok(0)
+}
+
+/// What was not written.
+#[derive(Default)]
+struct Skipped {
+    /// No line protocol.
+    binary: u64,
+    /// Gzip that cannot be inflated.
+    gzip: u64,
+    /// Lines of dead letters that are none.
+    lines: u64,
+}
+
+impl Skipped {
+    fn say(&self) {
+        for (count, words) in [
+            (
+                self.binary,
+                "records are no line protocol and were left out: --json writes them",
+            ),
+            (
+                self.gzip,
+                "bodies are gzip that cannot be inflated and were left out: --json writes them as they are",
+            ),
+            (
+                self.lines,
+                "lines are no dead letters and were left out: `spool verify` says which",
+            ),
+        ] {
+            if count > 0 {
+                eprintln!("influxdb-relay spool: {count} {words}");
             }
         }
     }
-    printer.out.flush()?;
-    if printer.left_out > 0 {
-        eprintln!(
-            "influxdb-relay: {} bodies are no line protocol and were left out: say --json",
-            printer.left_out
-        );
+}
+
+fn export_owed(
+    args: &ExportArgs,
+    spool: &Spool,
+    skipped: &mut Skipped,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let wanted = args.backend.as_deref();
+    let mut owed = Owed::new(&spool.logs, wanted);
+    let mut plain = Plain::default();
+    let mut lines = Lines::default();
+    while let Some((log, record)) = owed.next() {
+        let parts = &record.parts;
+        let body = plain.body(parts);
+        if args.json {
+            let letter = letter(log, &record, wanted, body.unwrap_or(parts.body));
+            print_json(&letter, out)?;
+            continue;
+        }
+        match body {
+            _ if !is_lines(parts.kind) => skipped.binary += 1,
+            Err(_) => skipped.gzip += 1,
+            Ok(body) => {
+                let path = words::path_shown(parts.kind);
+                let target = words::target(&path, &words::query_shown(parts.query));
+                lines.print(&target, body, parts.joinable, out)?;
+            }
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    owed.say_damaged();
+    Ok(())
 }
 
-struct Printer<W: Write> {
-    out: W,
-    json: bool,
-    target: String,
-    left_out: u64,
-}
-
-impl<W: Write> Printer<W> {
-    fn print(&mut self, letter: &DeadLetter) -> Result<(), Trouble> {
-        if self.json {
-            writeln!(
-                self.out,
-                "{}",
-                serde_json::to_string(letter).unwrap_or_default()
-            )?;
-            return Ok(());
-        }
-        let is_lines = letter.path != path_of(Kind::RemoteWrite.number())
-            && !letter.path.ends_with("/prom/write");
-        let (Some(body), true) = (letter.bytes(), is_lines) else {
-            self.left_out += 1;
-            return Ok(());
-        };
-        let target = format!("# POST {}?{}", letter.path, letter.query);
-        if self.target != target {
-            writeln!(self.out, "{target}")?;
-            self.target = target;
-        }
-        self.out.write_all(&body)?;
-        if !body.ends_with(b"\n") {
-            self.out.write_all(b"\n")?;
-        }
-        Ok(())
-    }
-}
-
-/// An owed record in the shape of a dead letter. A compressed body is inflated where it can be.
-fn letter_of(name: &str, record: &Record<'_>, inflater: &mut Inflater) -> DeadLetter {
-    let query = String::from_utf8_lossy(record.parts.query).into_owned();
+/// A record in the form of a dead letter.
+fn letter(log: &Log, record: &Record<'_>, wanted: Option<&str>, body: &[u8]) -> DeadLetter {
+    let lacking = log.lacking(record).map(|target| log.name(target));
     let mut letter = DeadLetter {
-        time: time_of(record.wall_ms),
-        backend: name.to_owned(),
+        time: time_shown(record.wall_ms),
+        backend: match wanted {
+            Some(wanted) => wanted.to_owned(),
+            None => lacking.collect::<Vec<_>>().join(","),
+        },
         status: 0,
         reason: "owed".to_owned(),
-        path: path_of(record.parts.kind).to_owned(),
-        query: without_credentials(&query),
+        path: words::path_shown(record.parts.kind).into_owned(),
+        query: words::query_shown(record.parts.query),
         body: None,
         base64: None,
     };
-    let headers = record.parts.headers.to_ascii_lowercase();
-    let is_gzip = memchr::memmem::find(&headers, b"content-encoding: gzip").is_some();
-    let mut lines = Vec::new();
-    let inflated = is_gzip
-        && record.parts.kind != Kind::RemoteWrite.number()
-        && inflater
-            .inflate(record.parts.body, &mut lines, limits::SET_BODY_BYTES_MAX)
-            .is_ok();
-    letter.set_body(if inflated { &lines } else { record.parts.body });
+    letter.set_body(body);
     letter
+}
+
+fn export_dead(
+    args: &ExportArgs,
+    spool: &Spool,
+    skipped: &mut Skipped,
+    out: &mut impl Write,
+) -> Result<(), Stop> {
+    let mut lines = Lines::default();
+    let wanted = args.backend.as_ref();
+    for file in letters::files(&spool.dir)? {
+        if wanted.is_some_and(|wanted| *wanted != file.backend) {
+            continue;
+        }
+        let Some(mut letters) = Letters::open(&file)? else {
+            continue;
+        };
+        while let Some((_, line)) = letters.next()? {
+            match line {
+                Line::Letter(letter, _) if args.json => print_json(&letter, out)?,
+                Line::Letter(letter, _) if is_remote_write(&letter.path) => skipped.binary += 1,
+                // Poison may end in an open quote.
+                Line::Letter(letter, body) => {
+                    let target = on_one_line(&words::target(&letter.path, &letter.query));
+                    lines.print(&target, &body, false, out)?;
+                }
+                Line::Torn | Line::Damaged => skipped.lines += 1,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_json(letter: &DeadLetter, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, letter)?;
+    out.write_all(b"\n")
+}
+
+/// Bodies, one behind the other.
+#[derive(Default)]
+struct Lines {
+    /// Where the last ones go.
+    target: String,
+    /// The last one may end in an open quote.
+    is_open: bool,
+}
+
+impl Lines {
+    fn print(
+        &mut self,
+        target: &str,
+        body: &[u8],
+        joinable: bool,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        if self.target != target || self.is_open || !joinable {
+            writeln!(out, "# POST {target}")?;
+            target.clone_into(&mut self.target);
+        }
+        self.is_open = !joinable;
+        out.write_all(body)?;
+        match body.last() {
+            None | Some(b'\n') => Ok(()),
+            Some(_) => out.write_all(b"\n"),
+        }
+    }
 }

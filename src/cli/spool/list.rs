@@ -1,139 +1,219 @@
-//! `spool list`: logs, and what each backend is owed.
+//! `spool list`: each log, and what each backend is owed.
 
-use std::io::Write;
-use std::process::ExitCode;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::cli::spool::reading::{dead_files, letters, owed, time_of};
-use crate::cli::spool::{Spool, Trouble};
-use crate::spool::dead_letter::file_of;
+use super::letters::{self, Letters, Line};
+use super::look::{Log, Spool};
+use super::walk::{Met, Walk};
+use super::words::{on_one_line, time_shown};
+use super::{ListArgs, Stop};
 
-#[derive(Debug, Serialize)]
-struct Log {
+/// What is printed.
+#[derive(Serialize)]
+struct Page {
+    in_use: bool,
+    logs: Vec<LogRow>,
+    backends: Vec<BackendRow>,
+}
+
+#[derive(Serialize)]
+struct LogRow {
     folder: String,
     run: u64,
     shard: u32,
     segments: usize,
     bytes: u64,
+    records: u64,
+    void: u64,
+    /// Places that are damaged.
+    damaged: u64,
 }
 
-#[derive(Debug, Serialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Owed {
-    backend: String,
+#[derive(Serialize, Default)]
+struct BackendRow {
+    name: String,
+    #[serde(flatten)]
+    owing: Owing,
+    dead_letters: u64,
+    dead_bytes: u64,
+}
+
+/// What one backend is owed.
+#[derive(Serialize, Default, Clone)]
+struct Owing {
     records: u64,
     bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    oldest: Option<String>,
-    damaged: u64,
-    dead_letters: u64,
+    /// When the oldest record was kept: milliseconds since 1970.
+    #[serde(rename = "oldest", serialize_with = "as_time")]
+    oldest_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Page {
-    logs: Vec<Log>,
-    backends: Vec<Owed>,
+impl Owing {
+    fn add(&mut self, bytes: u64, wall_ms: u64) {
+        self.join(&Self {
+            records: 1,
+            bytes,
+            oldest_ms: Some(wall_ms),
+        });
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        let both = self.oldest_ms.into_iter().chain(other.oldest_ms);
+        self.oldest_ms = both.min();
+    }
 }
 
-/// Prints it.
-///
-/// # Errors
-/// [`Trouble`].
-pub fn run(spool: &Spool, json: bool) -> Result<ExitCode, Trouble> {
+fn as_time<S: Serializer>(wall_ms: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    wall_ms.map(time_shown).serialize(to)
+}
+
+pub(super) fn run(args: &ListArgs, out: &mut impl Write) -> Result<u8, Stop> {
+    let spool = Spool::look(&args.place.dir)?;
+    let mut backends = BTreeMap::new();
+    let logs = spool.logs.iter().map(|log| count(log, &mut backends));
+    let logs = logs.collect();
+    count_letters(&spool, &mut backends)?;
     let page = Page {
-        logs: logs(spool),
-        backends: backends(spool)?,
+        in_use: spool.in_use,
+        logs,
+        backends: backends.into_values().collect(),
     };
-    let out = &mut std::io::stdout().lock();
-    if json {
-        writeln!(
-            out,
-            "{}",
-            serde_json::to_string_pretty(&page).unwrap_or_default()
-        )?;
-        return Ok(ExitCode::SUCCESS);
+    if args.json {
+        serde_json::to_writer(&mut *out, &page).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        print(&page, out)?;
     }
-    writeln!(
-        out,
-        "{:<24} {:>6} {:>6} {:>9} {:>14}",
-        "log", "run", "shard", "segments", "bytes"
-    )?;
-    for log in &page.logs {
-        writeln!(
-            out,
-            "{:<24} {:>6} {:>6} {:>9} {:>14}",
-            log.folder, log.run, log.shard, log.segments, log.bytes
-        )?;
+    if page.logs.iter().any(|log| log.damaged > 0) {
+        eprintln!("influxdb-relay spool: something is damaged: `spool verify` says where");
     }
-    writeln!(
-        out,
-        "\n{:<24} {:>10} {:>14} {:>8} {:>13}  oldest",
-        "backend", "records", "bytes", "damaged", "dead letters"
-    )?;
-    for owed in &page.backends {
-        writeln!(
-            out,
-            "{:<24} {:>10} {:>14} {:>8} {:>13}  {}",
-            owed.backend,
-            owed.records,
-            owed.bytes,
-            owed.damaged,
-            owed.dead_letters,
-            owed.oldest.as_deref().unwrap_or("-")
-        )?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
-fn logs(spool: &Spool) -> Vec<Log> {
-    let row = |log: &crate::spool::archive::OldLog| {
-        let segments = log.track.segments.load_full();
-        let bytes = segments
-            .iter()
-            .filter_map(|segment| segment.file.metadata().ok());
-        Log {
-            folder: log
-                .folder()
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-            run: log.track.run,
-            shard: log.track.shard,
-            segments: segments.len(),
-            bytes: bytes.map(|metadata| metadata.len()).sum(),
-        }
+/// Reads one log through, and adds what it owes.
+fn count(log: &Log, backends: &mut BTreeMap<String, BackendRow>) -> LogRow {
+    let sizes = log.pieces.iter().map(|piece| fs::metadata(&piece.path));
+    let mut row = LogRow {
+        folder: log.label(),
+        run: log.run,
+        shard: log.shard,
+        segments: log.pieces.len(),
+        bytes: sizes.flatten().map(|metadata| metadata.len()).sum(),
+        records: 0,
+        void: 0,
+        damaged: 0,
     };
-    spool.archive.logs.iter().map(row).collect()
-}
-
-fn backends(spool: &Spool) -> Result<Vec<Owed>, Trouble> {
-    let mut rows = Vec::new();
-    for name in spool.names() {
-        let mut row = Owed::default();
-        for log in &spool.archive.logs {
-            let damaged = owed::<Trouble>(&log.track, &name, |record| {
-                row.records += 1;
-                row.bytes += record.parts.body.len() as u64;
-                row.oldest.get_or_insert_with(|| time_of(record.wall_ms));
-                Ok(())
-            })?;
-            row.damaged += damaged;
+    let mut owing = vec![Owing::default(); log.names.len()];
+    let mut walk = Walk::new(&log.pieces, 0);
+    loop {
+        match walk.step() {
+            Met::End => break,
+            Met::Gap(gap) => row.damaged += u64::from(gap.is_damage()),
+            Met::Record => {}
         }
-        row.dead_letters = count_dead(spool, &name)?;
-        row.backend = name;
-        rows.push(row);
+        let Some(record) = walk.record() else {
+            continue; // it was a gap
+        };
+        row.records += 1;
+        row.void += u64::from(record.void);
+        for target in log.lacking(&record) {
+            if owing.len() <= target {
+                owing.resize_with(target + 1, Owing::default);
+            }
+            owing[target].add(record.parts.body.len() as u64, record.wall_ms);
+        }
     }
-    Ok(rows)
+    for (target, owing) in owing.iter().enumerate() {
+        backend(backends, log.name(target)).owing.join(owing);
+    }
+    row
 }
 
-fn count_dead(spool: &Spool, name: &str) -> Result<u64, Trouble> {
-    let file = file_of(&spool.dir, name);
-    let mut count = 0;
-    if dead_files(&spool.dir)?.contains(&file) {
-        letters::<Trouble>(&file, |_, letter| {
-            count += u64::from(letter.is_ok());
-            Ok(())
-        })?;
-    }
-    Ok(count)
+fn backend(backends: &mut BTreeMap<String, BackendRow>, name: String) -> &mut BackendRow {
+    backends.entry(name).or_insert_with_key(|name| BackendRow {
+        name: name.clone(),
+        ..BackendRow::default()
+    })
 }
+
+fn count_letters(spool: &Spool, backends: &mut BTreeMap<String, BackendRow>) -> Result<(), Stop> {
+    for file in letters::files(&spool.dir)? {
+        let row = backend(backends, file.backend.clone());
+        row.dead_bytes += file.bytes;
+        let Some(mut letters) = Letters::open(&file)? else {
+            continue;
+        };
+        while let Some((_, line)) = letters.next()? {
+            row.dead_letters += u64::from(matches!(line, Line::Letter(..)));
+        }
+    }
+    Ok(())
+}
+
+fn print(page: &Page, out: &mut impl Write) -> io::Result<()> {
+    let mut rows = vec![LOG_TITLES.map(str::to_owned).to_vec()];
+    rows.extend(page.logs.iter().map(|log| {
+        vec![
+            on_one_line(&log.folder),
+            log.run.to_string(),
+            log.shard.to_string(),
+            log.segments.to_string(),
+            log.bytes.to_string(),
+            log.records.to_string(),
+            log.void.to_string(),
+            log.damaged.to_string(),
+        ]
+    }));
+    print_table(&rows, out)?;
+    writeln!(out)?;
+    let mut rows = vec![BACKEND_TITLES.map(str::to_owned).to_vec()];
+    rows.extend(page.backends.iter().map(|backend| {
+        vec![
+            on_one_line(&backend.name),
+            backend.owing.records.to_string(),
+            backend.owing.bytes.to_string(),
+            backend
+                .owing
+                .oldest_ms
+                .map_or_else(|| "-".to_owned(), time_shown),
+            backend.dead_letters.to_string(),
+            backend.dead_bytes.to_string(),
+        ]
+    }));
+    print_table(&rows, out)
+}
+
+/// Columns as wide as what is in them; all but the first to the right.
+fn print_table(rows: &[Vec<String>], out: &mut impl Write) -> io::Result<()> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).filter_map(width).collect();
+    for row in rows {
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            match column {
+                0 => write!(out, "{cell:width$}")?,
+                _ => write!(out, "  {cell:>width$}")?,
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+const LOG_TITLES: [&str; 8] = [
+    "log", "run", "shard", "segments", "bytes", "records", "void", "damaged",
+];
+const BACKEND_TITLES: [&str; 6] = [
+    "backend",
+    "owed records",
+    "owed bytes",
+    "oldest",
+    "dead letters",
+    "dead bytes",
+];

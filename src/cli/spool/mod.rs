@@ -1,103 +1,121 @@
-//! `spool`: a look into a spool and its dead letters, without a relay.
+//! `influxdb-relay spool`: a look into a spool and its dead letters, also beside a running relay.
 //!
-//! `list`, `show`, `verify` and `export` read, also beside a relay that runs; `drop` gives up on what a
-//! backend is owed, and needs the spool for itself. Everything is read piece by piece: a spool may be
-//! larger than memory. Credentials are never shown.
+//! ```text
+//!  look ─▶ logs ─▶ walk: one log, record by record ─┬─▶ owed: all logs, in the order of replay ─▶ show, export
+//!                                                   └─▶ list, verify, drop
+//!          letters: one file of dead letters ─────────▶ all of them
+//! ```
+//!
+//! Only `drop` changes anything, and only it takes the spool's lock. Whatever is shown is without
+//! credentials. Everything is read piece by piece: one record at a time is in memory.
 
-pub mod drop;
-pub mod export;
-pub mod list;
-pub mod reading;
-pub mod show;
-pub mod verify;
+#![allow(clippy::print_stderr)] // the operator reads it
 
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use super::serve::{EXIT_START, EXIT_WRONG};
+use crate::boot::kernel;
+use crate::limits::SHOW_RECORDS;
+use crate::spool::archive::Unusable;
 
-use crate::cli::serve::EXIT_WRONG;
-use crate::spool::archive::{Archive, Unusable, is_locked};
+mod drop;
+mod export;
+mod letters;
+mod list;
+mod look;
+mod owed;
+mod show;
+mod verify;
+mod walk;
+mod words;
 
-/// Another process uses the spool.
-pub const EXIT_IN_USE: u8 = 2;
 /// `verify` found damage.
 pub const EXIT_DAMAGED: u8 = 3;
 
-/// What to do with a spool.
-#[derive(Debug, Subcommand)]
-pub enum SpoolCommand {
-    /// Logs, and what each backend is owed
+/// What the operator types.
+#[derive(Debug, clap::Args)]
+pub struct SpoolArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Print each log, and what each backend is owed
     List(ListArgs),
-    /// What is owed, record by record, or the dead letters
+    /// Print what is owed, or the dead letters, a line each, without credentials
     Show(ShowArgs),
-    /// Read everything and report damage (exit code 3)
-    Verify(DirArgs),
-    /// What is owed, or the dead letters, as line protocol that can be sent again
+    /// Read everything and print what is damaged; exit code 3 if anything is
+    Verify(VerifyArgs),
+    /// Write what is owed, or the dead letters, to stdout as line protocol that can be sent again
     Export(ExportArgs),
-    /// Give up on what a backend is owed, or on its dead letters
+    /// Give up what a backend is owed, or its dead letters; not while a relay runs
     Drop(DropArgs),
 }
 
-/// Which spool.
-#[derive(Debug, Args)]
-pub struct DirArgs {
-    /// The spool's folder
-    #[arg(long)]
-    pub dir: PathBuf,
+/// Where the spool is.
+#[derive(Debug, clap::Args)]
+struct Dir {
+    /// The spool's folder: `[spool] dir`
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
 }
 
-/// `list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
+#[derive(Debug, clap::Args)]
+struct ListArgs {
     #[command(flatten)]
-    spool: DirArgs,
-    /// As JSON
+    place: Dir,
+    /// The same as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// `show`.
-#[derive(Debug, Args)]
-pub struct ShowArgs {
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
     #[command(flatten)]
-    spool: DirArgs,
-    /// Only this backend
+    place: Dir,
+    /// Only what this backend lacks
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
-    /// So many at most
-    #[arg(long, default_value_t = 100)]
+    /// How many to show
+    #[arg(long, value_name = "N", default_value_t = SHOW_RECORDS)]
     limit: usize,
-    /// Dead letters instead
+    /// The dead letters instead
     #[arg(long)]
     dead: bool,
 }
 
-/// `export`.
-#[derive(Debug, Args)]
-pub struct ExportArgs {
+#[derive(Debug, clap::Args)]
+struct VerifyArgs {
     #[command(flatten)]
-    spool: DirArgs,
-    /// Only this backend
+    place: Dir,
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    place: Dir,
+    /// Only what this backend lacks
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
-    /// Dead letters instead
+    /// The dead letters instead
     #[arg(long)]
     dead: bool,
-    /// One JSON object a line, for bodies of any kind
+    /// One JSON object a line, in the form of dead letters; remote-write too
     #[arg(long)]
     json: bool,
 }
 
-/// `drop`.
-#[derive(Debug, Args)]
-pub struct DropArgs {
+#[derive(Debug, clap::Args)]
+struct DropArgs {
     #[command(flatten)]
-    spool: DirArgs,
-    /// Whose
+    place: Dir,
+    /// Whose; a backend that is no longer configured too
     #[arg(long, value_name = "NAME")]
     backend: String,
-    /// Its dead letters instead
+    /// The dead letters instead
     #[arg(long)]
     dead: bool,
     /// Do it; without this it is only said what would be dropped
@@ -105,88 +123,59 @@ pub struct DropArgs {
     yes: bool,
 }
 
-/// Why a command did not do what it was to.
+/// Why it ended before its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// There is no such spool.
-    #[error("{0}: there is no such folder: name the spool's folder (spool.dir)")]
-    Missing(String),
-    /// It cannot be used.
+enum Stop {
+    /// The operator must type something else.
     #[error("{0}")]
+    Wrong(String),
+    /// The spool cannot be used.
+    #[error(transparent)]
     Unusable(#[from] Unusable),
-    /// Nothing was changed: it was not asked for twice.
-    #[error("{0}; say --yes to do it")]
-    NotConfirmed(String),
-    /// What was written to, or read from, failed.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
+    /// A file cannot be read, written or removed.
+    #[error("{path}: {why}: see that you may read and write it, and that the disk is well")]
+    Disk {
+        /// Which.
+        path: String,
+        /// What the disk said.
+        why: io::Error,
+    },
+    /// What it prints cannot be written.
+    #[error("cannot write to stdout: {0}")]
+    Output(#[from] io::Error),
 }
 
-/// Runs the command; its exit code.
-#[allow(clippy::print_stderr)] // the operator asked
-pub fn run(command: &SpoolCommand) -> ExitCode {
-    let done = match command {
-        SpoolCommand::List(args) => {
-            open(&args.spool.dir).and_then(|spool| list::run(&spool, args.json))
-        }
-        SpoolCommand::Show(args) => open(&args.spool.dir).and_then(|spool| show::run(&spool, args)),
-        SpoolCommand::Verify(args) => verify::run(&args.dir),
-        SpoolCommand::Export(args) => {
-            open(&args.spool.dir).and_then(|spool| export::run(&spool, args))
-        }
-        SpoolCommand::Drop(args) => drop::run(args),
+impl Stop {
+    fn disk(path: &std::path::Path, why: io::Error) -> Self {
+        let path = path.display().to_string();
+        Self::Disk { path, why }
+    }
+}
+
+/// 0 well, 1 wrong arguments, 2 the spool is in use or cannot be used, 3 damage found by `verify`.
+pub fn run(args: &SpoolArgs) -> ExitCode {
+    kernel::raise_descriptors(); // a spool has more files than a shell allows
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = match &args.verb {
+        Verb::List(args) => list::run(args, &mut out),
+        Verb::Show(args) => show::run(args, &mut out),
+        Verb::Verify(args) => verify::run(args, &mut out),
+        Verb::Export(args) => export::run(args, &mut out),
+        Verb::Drop(args) => drop::run(args, &mut out),
     };
-    match done {
-        Ok(code) => code,
-        Err(Trouble::Io(why)) if why.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(trouble) => {
-            eprintln!("influxdb-relay: {trouble}");
-            ExitCode::from(match trouble {
-                Trouble::Unusable(Unusable::Locked(_)) => EXIT_IN_USE,
-                Trouble::Unusable(Unusable::Foreign { .. }) => EXIT_DAMAGED,
-                _ => EXIT_WRONG,
-            })
-        }
+    let flushed = out.flush().map_err(Stop::Output);
+    let stop = match (done, flushed) {
+        (Ok(code), Ok(())) => return ExitCode::from(code),
+        (Err(stop), _) | (Ok(_), Err(stop)) => stop,
+    };
+    match &stop {
+        // Whoever read it has seen enough.
+        Stop::Output(why) if why.kind() == ErrorKind::BrokenPipe => {}
+        stop => eprintln!("influxdb-relay spool: {stop}"),
     }
-}
-
-/// A spool that is looked at.
-pub struct Spool {
-    /// Its folder.
-    pub dir: PathBuf,
-    /// Its logs.
-    pub archive: Archive,
-}
-
-impl Spool {
-    /// Names of all backends that its logs know, in order.
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for log in &self.archive.logs {
-            for name in &log.track.names {
-                if !names.contains(name) {
-                    names.push(name.clone());
-                }
-            }
-        }
-        names.sort();
-        names
-    }
-}
-
-/// Finds the logs of a spool that may be in use.
-#[allow(clippy::print_stderr)] // the operator asked
-fn open(dir: &Path) -> Result<Spool, Trouble> {
-    if !dir.is_dir() {
-        return Err(Trouble::Missing(dir.display().to_string()));
-    }
-    if is_locked(dir) {
-        eprintln!("influxdb-relay: a relay uses this spool: what is shown may be a moment old");
-    }
-    let archive = Archive::look(dir)?;
-    for damage in &archive.damage {
-        eprintln!("influxdb-relay: {damage}");
-    }
-    let dir = dir.to_owned();
-    Ok(Spool { dir, archive })
+    ExitCode::from(match (&stop, &args.verb) {
+        (Stop::Wrong(_), _) => EXIT_WRONG,
+        (Stop::Unusable(Unusable::Foreign { .. }), Verb::Verify(_)) => EXIT_DAMAGED,
+        _ => EXIT_START,
+    })
 }

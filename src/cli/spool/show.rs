@@ -1,105 +1,113 @@
-//! `spool show`: what is owed, record by record, or the dead letters.
+//! `spool show`: what is owed, or the dead letters, a line each, without credentials.
 
-use std::io::Write;
-use std::process::ExitCode;
+use std::io::{self, Write};
 
-use crate::cli::spool::reading::{dead_files, letters, owed, path_of, time_of};
-use crate::cli::spool::{ShowArgs, Spool, Trouble};
-use crate::limits;
-use crate::spool::dead_letter::without_credentials;
+use super::letters::{self, Letters, Line};
+use super::look::{Log, Spool};
+use super::owed::Owed;
+use super::words::{self, Plain, body_shown, on_one_line, time_shown};
+use super::{ShowArgs, Stop};
 use crate::spool::record::Record;
 
-/// Prints it.
-///
-/// # Errors
-/// [`Trouble`].
-pub fn run(spool: &Spool, args: &ShowArgs) -> Result<ExitCode, Trouble> {
-    let out = &mut std::io::stdout().lock();
-    let mut left = args.limit;
-    let mut more = 0_u64;
+pub(super) fn run(args: &ShowArgs, out: &mut impl Write) -> Result<u8, Stop> {
+    let spool = Spool::look(&args.place.dir)?;
+    spool.must_know(args.backend.as_deref())?;
     if args.dead {
-        for file in dead_files(&spool.dir)? {
-            letters::<Trouble>(&file, |line, letter| match letter {
-                Ok(letter)
-                    if args
-                        .backend
-                        .as_ref()
-                        .is_some_and(|name| *name != letter.backend) =>
-                {
-                    Ok(())
-                }
-                Ok(_) if left == 0 => {
-                    more += 1;
-                    Ok(())
-                }
-                Ok(letter) => {
-                    left -= 1;
-                    let body = letter.bytes().unwrap_or_default();
-                    writeln!(
-                        out,
-                        "{} {} {} {}?{} {} bytes: {} [{}]",
-                        letter.time,
-                        letter.backend,
-                        letter.status,
-                        letter.path,
-                        letter.query,
-                        body.len(),
-                        start_of(&body),
-                        letter.reason.escape_debug()
-                    )?;
-                    Ok(())
-                }
-                Err(why) => Ok(writeln!(
-                    out,
-                    "{}: line {line}: damaged: {why}",
-                    file.display()
-                )?),
-            })?;
-        }
-        return end(out, more);
+        show_dead(args, &spool, out)?;
+    } else {
+        show_owed(args, &spool, out)?;
     }
-    let names = match &args.backend {
-        Some(name) => vec![name.clone()],
-        None => spool.names(),
-    };
-    for name in names {
-        for log in &spool.archive.logs {
-            owed::<Trouble>(&log.track, &name, |record| {
-                if left == 0 {
-                    more += 1;
-                    return Ok(());
-                }
-                left -= 1;
-                let log = (log.track.run, log.track.shard);
-                Ok(writeln!(out, "{name} {}", line(log, record))?)
-            })?;
-        }
-    }
-    end(out, more)
+    Ok(0)
 }
 
-fn end(out: &mut impl Write, more: u64) -> Result<ExitCode, Trouble> {
-    if more > 0 {
-        writeln!(out, "({more} more: raise --limit)")?;
+fn show_owed(args: &ShowArgs, spool: &Spool, out: &mut impl Write) -> io::Result<()> {
+    let mut owed = Owed::new(&spool.logs, args.backend.as_deref());
+    let mut plain = Plain::default();
+    let mut shown = 0;
+    while let Some((log, record)) = owed.next() {
+        if shown == args.limit {
+            say_more(args, out)?;
+            break;
+        }
+        shown += 1;
+        print(log, &record, &mut plain, out)?;
     }
-    Ok(ExitCode::SUCCESS)
+    if shown == 0 && args.limit > 0 {
+        writeln!(out, "nothing is owed")?;
+    }
+    owed.say_damaged();
+    Ok(())
 }
 
-fn line((run, shard): (u64, u32), record: &Record<'_>) -> String {
-    let query = String::from_utf8_lossy(record.parts.query).into_owned();
-    format!(
-        "{} run {run} shard {shard} record {} {}?{} {} bytes: {}",
-        time_of(record.wall_ms),
+fn print(
+    log: &Log,
+    record: &Record<'_>,
+    plain: &mut Plain,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let parts = &record.parts;
+    let lacking: Vec<String> = log.lacking(record).map(|target| log.name(target)).collect();
+    let target = words::target(
+        &words::path_shown(parts.kind),
+        &words::query_shown(parts.query),
+    );
+    // What cannot be inflated is shown as it is.
+    let body = plain.body(parts).unwrap_or(parts.body);
+    writeln!(
+        out,
+        "{} {} {} for {} {target} {} bytes {}",
+        on_one_line(&log.label()),
         record.sequence,
-        path_of(record.parts.kind),
-        without_credentials(&query),
-        record.parts.body.len(),
-        start_of(record.parts.body)
+        time_shown(record.wall_ms),
+        on_one_line(&lacking.join(",")),
+        parts.body.len(),
+        body_shown(body),
     )
 }
 
-/// The first bytes of a body, as one line.
-fn start_of(body: &[u8]) -> String {
-    let end = body.len().min(limits::SHOWN_BODY_BYTES);
-    body[..end].escape_ascii().to_string()
+fn show_dead(args: &ShowArgs, spool: &Spool, out: &mut impl Write) -> Result<(), Stop> {
+    let mut shown = 0;
+    let wanted = args.backend.as_ref();
+    for file in letters::files(&spool.dir)? {
+        if wanted.is_some_and(|wanted| *wanted != file.backend) {
+            continue;
+        }
+        let Some(mut letters) = Letters::open(&file)? else {
+            continue;
+        };
+        while let Some((number, line)) = letters.next()? {
+            if shown == args.limit {
+                say_more(args, out)?;
+                return Ok(());
+            }
+            shown += 1;
+            let backend = on_one_line(&file.backend);
+            match line {
+                Line::Letter(letter, body) => writeln!(
+                    out,
+                    "{backend} {number} {} {} {} {} bytes {} {}",
+                    on_one_line(&letter.time),
+                    letter.status,
+                    on_one_line(&words::target(&letter.path, &letter.query)),
+                    body.len(),
+                    body_shown(&body),
+                    on_one_line(&letter.reason),
+                )?,
+                Line::Torn => writeln!(out, "{backend} {number} torn: no whole letter")?,
+                Line::Damaged => writeln!(out, "{backend} {number} damaged: no letter")?,
+            }
+        }
+    }
+    if shown == 0 && args.limit > 0 {
+        writeln!(out, "no dead letters")?;
+    }
+    Ok(())
+}
+
+fn say_more(args: &ShowArgs, out: &mut impl Write) -> io::Result<()> {
+    let limit = args.limit;
+    writeln!(
+        out,
+        "and more: these are the first {limit}; --limit N shows N"
+    )
 }

@@ -1,144 +1,194 @@
 //! `spool verify`: reads everything, and says what is damaged.
+//!
+//! What a kill or a power cut leaves at the end of what was being written is no damage: nobody was told
+//! that it is kept.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
-use crate::cli::spool::reading::{dead_files, letters, piece};
-use crate::cli::spool::{EXIT_DAMAGED, Trouble, open};
-use crate::limits;
-use crate::spool::archive::OldLog;
-use crate::spool::cursors;
-use crate::spool::record::{self, Found};
-use crate::spool::track::Segment;
+use super::letters::{self, LetterFile, Letters, Line};
+use super::look::{Log, Piece, Spool};
+use super::walk::{Gap, Met, Walk, Why};
+use super::{EXIT_DAMAGED, Stop, VerifyArgs};
+use crate::limits::TOOL_READ_BYTES;
+use crate::spool::{archive, cursors};
 
-/// What was read.
-#[derive(Debug, Default)]
-struct Sum {
-    records: u64,
-    void: u64,
-    letters: u64,
-    damage: u64,
-}
-
-/// Reads and reports; exit code 3 if anything is damaged.
-///
-/// # Errors
-/// [`Trouble`].
-pub fn run(dir: &Path) -> Result<ExitCode, Trouble> {
-    let spool = open(dir)?;
-    let out = &mut std::io::stdout().lock();
-    let mut sum = Sum {
-        damage: spool.archive.damage.len() as u64,
-        ..Sum::default()
-    };
-    for log in &spool.archive.logs {
-        let segments = log.track.segments.load_full();
-        for (place, segment) in segments.iter().enumerate() {
-            let behind = segments.get(place + 1).map(|behind| behind.first);
-            walk(log, segment, behind, &mut sum, out)?;
+pub(super) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<u8, Stop> {
+    let spool = Spool::look(&args.place.dir)?;
+    let mut sum = Sum::default();
+    for log in &spool.logs {
+        for piece in &log.pieces {
+            let is_last = log
+                .pieces
+                .last()
+                .is_some_and(|last| last.path == piece.path);
+            verify_head(piece, is_last, &mut sum, out)?;
         }
-        let file = log.folder().join(cursors::FILE);
-        let bytes = std::fs::read(&file).unwrap_or_default();
-        let is_empty = bytes.iter().all(|&byte| byte == 0);
-        if !is_empty && cursors::newest(&bytes, log.track.names.len()).is_none() {
-            sum.damage += 1;
-            writeln!(
-                out,
-                "{}: damaged: everything would be replayed",
-                file.display()
-            )?;
-        }
+        verify_records(log, &mut sum, out)?;
+        verify_cursors(log, &mut sum, out)?;
     }
-    for file in dead_files(dir)? {
-        letters::<Trouble>(&file, |line, letter| {
-            match letter {
-                Ok(letter) if letter.bytes().is_some() => sum.letters += 1,
-                Ok(_) => {
-                    sum.damage += 1;
-                    writeln!(out, "{}: line {line}: it has no body", file.display())?;
-                }
-                Err(why) => {
-                    sum.damage += 1;
-                    writeln!(out, "{}: line {line}: {why}", file.display())?;
-                }
-            }
-            Ok(())
-        })?;
+    for file in letters::files(&spool.dir)? {
+        verify_letters(&file, &mut sum, out)?;
     }
     writeln!(
         out,
-        "{} records ({} void), {} dead letters, {} damaged",
-        sum.records, sum.void, sum.letters, sum.damage
+        "{} logs, {} segments, {} records ({} void), {} cursor files, {} dead letters: {} damaged, {} torn",
+        spool.logs.len(),
+        sum.segments,
+        sum.records,
+        sum.void,
+        sum.cursors,
+        sum.letters,
+        sum.damaged,
+        sum.torn
     )?;
-    Ok(match sum.damage {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::from(EXIT_DAMAGED),
-    })
+    Ok(if sum.damaged > 0 { EXIT_DAMAGED } else { 0 })
 }
 
-/// Walks one segment; `behind` is the first sequence of the next one. What follows the last record of a
-/// log is no damage: a torn write, or what the file held before.
-fn walk(
-    log: &OldLog,
-    segment: &Segment<std::fs::File>,
-    behind: Option<u64>,
+/// What was read.
+#[derive(Default)]
+struct Sum {
+    segments: u64,
+    records: u64,
+    void: u64,
+    cursors: u64,
+    letters: u64,
+    damaged: u64,
+    torn: u64,
+}
+
+impl Sum {
+    fn damaged(&mut self, path: &Path, words: &str, out: &mut impl Write) -> io::Result<()> {
+        self.damaged += 1;
+        writeln!(out, "{}: {words}", path.display())
+    }
+
+    fn torn(&mut self, path: &Path, words: &str, out: &mut impl Write) -> io::Result<()> {
+        self.torn += 1;
+        writeln!(out, "{}: {words}", path.display())
+    }
+}
+
+fn verify_head(
+    piece: &Piece,
+    is_last: bool,
     sum: &mut Sum,
     out: &mut impl Write,
-) -> Result<(), Trouble> {
-    let path = log.folder().join(&segment.name);
-    let is_of = |sequence| sequence >= segment.first && behind.is_none_or(|first| sequence < first);
-    let bytes_max = usize::try_from(limits::RECORD_BYTES_MAX).unwrap_or(usize::MAX);
-    let (mut at, mut damaged_at, mut is_torn) = (segment.records_at, None, false);
-    let mut wants = limits::SPOOL_READ_BYTES;
+) -> Result<(), Stop> {
+    let path = &piece.path;
+    let file = match File::open(path) {
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()), // gone meanwhile
+        file => file.map_err(|why| Stop::disk(path, why))?,
+    };
+    sum.segments += 1;
+    if archive::read_head(&file, path)?.is_some() {
+        return Ok(());
+    }
+    if is_last && is_all_zeros(file).map_err(|why| Stop::disk(path, why))? {
+        return Ok(sum.torn(path, "at 0: torn tail, no damage: nothing was written", out)?);
+    }
+    let words = match piece.records_at {
+        0 => "at 0: its head is damaged, and no other says whose its records are: none is replayed",
+        _ => "at 0: its head is damaged; its records are read all the same",
+    };
+    Ok(sum.damaged(path, words, out)?)
+}
+
+fn is_all_zeros(mut file: File) -> io::Result<bool> {
+    let mut buffer = vec![0; TOOL_READ_BYTES];
     loop {
-        let bytes = piece(&segment.file, at, wants)?;
-        let is_last = bytes.len() < wants;
-        let mut used = 0;
-        wants = limits::SPOOL_READ_BYTES;
-        while used < bytes.len() {
-            let rest = &bytes[used..];
-            match record::decode(rest, bytes_max) {
-                Found::Record(record) if is_of(record.sequence) => {
-                    if let Some(place) = damaged_at.take() {
-                        sum.damage += 1;
-                        writeln!(out, "{}: offset {place}: damaged", path.display())?;
-                    }
-                    sum.records += 1;
-                    sum.void += u64::from(record.void);
-                    used += record.bytes;
-                }
-                Found::Record(record) => used += record.bytes, // of the segment that the file was
-                Found::Partial(more) if !is_last => {
-                    wants = more.max(limits::SPOOL_READ_BYTES);
-                    break;
-                }
-                Found::End if !is_last && rest.len() < record::HEAD_BYTES => break,
-                found => {
-                    is_torn |= found == Found::Damaged;
-                    damaged_at.get_or_insert(at + used as u64);
-                    used += record::candidate(rest, bytes_max, is_last).unwrap_or(rest.len());
-                }
-            }
-        }
-        at += used as u64;
-        if is_last {
-            break;
+        match file.read(&mut buffer)? {
+            0 => return Ok(true),
+            count if buffer[..count].iter().any(|&byte| byte != 0) => return Ok(false),
+            _ => {}
         }
     }
-    match (damaged_at, is_torn, behind) {
-        (Some(place), true, Some(_)) => {
-            sum.damage += 1;
-            writeln!(out, "{}: offset {place}: damaged", path.display())?;
+}
+
+fn verify_records(log: &Log, sum: &mut Sum, out: &mut impl Write) -> io::Result<()> {
+    let mut walk = Walk::new(&log.pieces, 0);
+    loop {
+        match walk.step() {
+            Met::End => return Ok(()),
+            Met::Gap(gap) => say_gap(&gap, sum, out)?,
+            Met::Record => {
+                sum.records += 1;
+                sum.void += u64::from(walk.record().is_some_and(|record| record.void));
+            }
         }
-        (Some(place), true, None) => {
-            writeln!(
-                out,
-                "{}: offset {place}: the end of the log (torn, or never used)",
-                path.display()
-            )?;
+    }
+}
+
+fn say_gap(gap: &Gap, sum: &mut Sum, out: &mut impl Write) -> io::Result<()> {
+    let (from, to) = (gap.bytes.start, gap.bytes.end);
+    match &gap.why {
+        Why::Damaged(lost) => {
+            let words = format!("at {from}: damaged up to {to}: {lost} records are lost");
+            sum.damaged(&gap.path, &words, out)
         }
-        _ => {}
+        Why::Unreadable(why) => {
+            let words = format!("at {from}: cannot be read: {why}");
+            sum.damaged(&gap.path, &words, out)
+        }
+        Why::Torn => {
+            let words = format!("at {from}: torn tail, no damage: its client never heard of it");
+            sum.torn(&gap.path, &words, out)
+        }
+    }
+}
+
+fn verify_cursors(log: &Log, sum: &mut Sum, out: &mut impl Write) -> Result<(), Stop> {
+    let path = log.folder.join(cursors::FILE);
+    let bytes = cursors::place_bytes(log.names.len());
+    let mut places = Vec::new();
+    match File::open(&path) {
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file.and_then(|file| file.take(2 * bytes as u64).read_to_end(&mut places)),
+    }
+    .map_err(|why| Stop::disk(&path, why))?;
+    sum.cursors += 1;
+    if log.names.is_empty() {
+        return Ok(()); // what they count is not known
+    }
+    let is_whole = |place: &[u8]| {
+        cursors::decode(place).is_some_and(|(_, marks)| marks.len() == log.names.len())
+    };
+    let wrong = |place: &[u8]| !is_whole(place) && place.iter().any(|&byte| byte != 0);
+    let has_whole = places.chunks(bytes).any(is_whole);
+    for (number, place) in places.chunks(bytes).enumerate() {
+        let at = number * bytes;
+        match (wrong(place), has_whole) {
+            (false, _) => {}
+            (true, true) => {
+                let words = format!("at {at}: torn, no damage: the other place counts");
+                sum.torn(&path, &words, out)?;
+            }
+            (true, false) => {
+                let words = format!("at {at}: damaged: what was replayed is replayed again");
+                sum.damaged(&path, &words, out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn verify_letters(file: &LetterFile, sum: &mut Sum, out: &mut impl Write) -> Result<(), Stop> {
+    let Some(mut letters) = Letters::open(file)? else {
+        return Ok(());
+    };
+    while let Some((number, line)) = letters.next()? {
+        match line {
+            Line::Letter(..) => sum.letters += 1,
+            Line::Torn => {
+                let words = format!("line {number}: torn, no damage: it was not written whole");
+                sum.torn(&file.path, &words, out)?;
+            }
+            Line::Damaged => {
+                let words = format!("line {number}: damaged: no dead letter");
+                sum.damaged(&file.path, &words, out)?;
+            }
+        }
     }
     Ok(())
 }
