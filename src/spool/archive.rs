@@ -270,6 +270,13 @@ fn read_log(
             Some((head, at)) => {
                 names.get_or_insert((head.names, at));
             }
+            // A power cut came before the first byte.
+            None if is_blank(&file) => {
+                if is_ours {
+                    let _costs_only_space = fs::remove_file(&path);
+                }
+                continue;
+            }
             None => damage.push(format!(
                 "{}: its head is damaged; its records are read all the same",
                 path.display()
@@ -332,6 +339,20 @@ fn open_log(
         cursors: None,
         counter,
         marks,
+    }
+}
+
+/// Whether nothing was ever written to a segment.
+fn is_blank(file: &fs::File) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; limits::SPOOL_READ_BYTES];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut bytes, at) {
+            Ok(0) => return true,
+            Ok(count) if bytes[..count].iter().all(|&byte| byte == 0) => at += count as u64,
+            _ => return false,
+        }
     }
 }
 
