@@ -296,10 +296,7 @@ fn what_a_kill_or_a_power_cut_leaves_behind_the_last_record_is_no_damage() {
     let folder = shelf.log(1, 0, &writes());
     fs::write(folder.join("0000000000000002.seg"), [0; 4096]).unwrap();
     let out = shelf.run("verify", &[]).well();
-    assert!(
-        out.contains("0000000000000002.seg: at 0: torn tail"),
-        "{out}"
-    );
+    assert!(!out.contains("0000000000000002.seg"), "{out}");
 }
 
 #[test]
