@@ -197,8 +197,12 @@ impl<G: Ground> CatchUp<'_, G> {
         if obstacle.counts {
             self.records_max = (window.records / limits::WINDOW_NARROWS_BY).max(1);
             if window.records == 1 && self.is_to_blame(window) && self.others_are_taken().await {
-                self.condemn(window, &obstacle).await;
-                return;
+                // The backend may have healed just now: then this one is taken too.
+                match self.attempt(window, false).await {
+                    Ok(()) => return,
+                    Err(again) if again.counts => return self.condemn(window, &again).await,
+                    Err(_) => {}
+                }
             }
         }
         let wait = self.backoff.wait();
