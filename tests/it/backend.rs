@@ -121,7 +121,8 @@ fn serve(
     }
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
+/// The next request of a connection; `None` at its end.
+pub(crate) fn request(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
     let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();

@@ -140,10 +140,15 @@ pub(crate) fn write(address: &str, target: &str, body: &str) -> Answer {
 }
 
 /// Waits until `is` holds, for ten seconds at most.
-pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+pub(crate) fn until(what: &str, is: impl FnMut() -> bool) {
+    within(Duration::from_secs(10), what, is);
+}
+
+/// Waits until `is` holds, for `most` at most.
+pub(crate) fn within(most: Duration, what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + most;
     while !is() {
-        assert!(Instant::now() < end, "in vain for ten seconds: {what}");
+        assert!(Instant::now() < end, "in vain for {most:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,26 +1,28 @@
 //! The relay before two real `influxd`: what is written is read back the same from both, what is
 //! refused is refused in their words, and one of them may die.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::client::{Answer, ask, until, write};
 use crate::relay::Relay;
+use crate::store::own_address;
 
-struct Influxd {
+/// A server.
+pub(crate) struct Influxd {
     child: Child,
-    address: String,
+    /// Where it is.
+    pub(crate) address: String,
     rpc: String,
     folder: PathBuf,
 }
 
 impl Influxd {
     /// A server of its own, in a folder of its own; `None` where none is installed.
-    fn start(name: &str) -> Option<Self> {
+    pub(crate) fn start(name: &str) -> Option<Self> {
         let folder = std::env::temp_dir().join(format!("relay-it-{}-{name}", std::process::id()));
-        let child = Self::run(&folder, &free(), &free())?;
+        let child = Self::run(&folder, &own_address(), &own_address())?;
         let (child, address, rpc) = child;
         let server = Self {
             child,
@@ -61,17 +63,20 @@ impl Influxd {
         });
     }
 
-    fn kill(&mut self) {
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn restart(&mut self) {
+    /// Starts it again, with its data, in its place.
+    pub(crate) fn restart(&mut self) {
         self.child = Self::run(&self.folder, &self.address, &self.rpc).unwrap().0;
         self.wait();
     }
 
-    fn query(&self, q: &str) -> Answer {
+    /// Asks its database `x`; times are nanoseconds.
+    pub(crate) fn query(&self, q: &str) -> Answer {
         let q = q.replace(' ', "+").replace('"', "%22").replace('/', "%2F");
         ask(
             &self.address,
@@ -89,14 +94,6 @@ impl Drop for Influxd {
         let _gone = self.child.wait();
         let _gone = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-fn free() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
 }
 
 fn three(test: &str) -> Option<(Influxd, Influxd, Relay)> {

@@ -1,0 +1,83 @@
+//! SIGKILL, again and again: what was acknowledged is in every backend, at its last value.
+
+use crate::spool_site::{Site, Writers, all_have};
+use crate::store::Store;
+
+/// The relay is killed so many times, under writes; `between` may do something to the backends.
+fn storm(site: &mut Site, writers: &Writers, times: usize, mut between: impl FnMut(usize)) {
+    for time in 0..times {
+        writers.go_on(150 + 37 * time);
+        between(time);
+        site.kill();
+        site.start();
+    }
+    writers.go_on(50);
+}
+
+#[test]
+fn spool_survives_kills_while_a_backend_is_away() {
+    let (a, mut b) = (Store::new(), Store::away());
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &[]);
+    let writers = Writers::start(&site.http, 4);
+    storm(&mut site, &writers, 4, |_| {});
+    b.start();
+    site.level("b");
+    writers.go_on(100);
+    let written = writers.stop();
+    all_have(&[&a, &b], &site, &written);
+}
+
+#[test]
+fn spool_survives_kills_while_a_backend_catches_up() {
+    let (a, mut b) = (Store::new(), Store::away());
+    // Slow enough that the kills come into the middle of it.
+    let env = [
+        ("RELAY_HTTP_MAX_BATCH_KB", "1"),
+        ("RELAY_SPOOL_REPLAY_RATE", "2KiB"),
+    ];
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &env);
+    let writers = Writers::start(&site.http, 3);
+    writers.go_on(600);
+    b.start();
+    storm(&mut site, &writers, 2, |_| {});
+    let level = "backend is level: it is owed nothing backend=\"b\"";
+    assert!(!site.said().contains(level), "in the middle");
+    assert!(b.count() > 0);
+    let written = writers.stop();
+    site.kill();
+    site.set("RELAY_SPOOL_REPLAY_RATE", "0");
+    site.start();
+    all_have(&[&a, &b], &site, &written);
+}
+
+#[test]
+fn spool_survives_kills_while_all_is_well() {
+    let (a, b) = (Store::new(), Store::new());
+    // So small that they are written anew again and again.
+    let env = [("RELAY_SPOOL_SEGMENT_SIZE", "64KiB")];
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &env);
+    let writers = Writers::start(&site.http, 4);
+    writers.go_on(2000);
+    storm(&mut site, &writers, 4, |_| {});
+    let written = writers.stop();
+    all_have(&[&a, &b], &site, &written);
+}
+
+#[test]
+fn spool_survives_kills_while_backends_go_and_come() {
+    let (mut a, mut b) = (Store::new(), Store::new());
+    let env = [
+        ("RELAY_SPOOL_FSYNC", "always"),
+        ("RELAY_SPOOL_SEGMENT_SIZE", "64KiB"),
+    ];
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &env);
+    let writers = Writers::start(&site.http, 3);
+    storm(&mut site, &writers, 6, |time| match time % 4 {
+        0 => b.stop(),
+        1 => b.start(),
+        2 => a.stop(),
+        _ => a.start(),
+    });
+    let written = writers.stop();
+    all_have(&[&a, &b], &site, &written);
+}
