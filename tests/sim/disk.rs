@@ -171,6 +171,9 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        if self.weather.lock().unwrap().failing {
+            return Err(io::Error::other("input/output error"));
+        }
         let state = &mut *self.state.lock().unwrap();
         for pending in std::mem::take(&mut state.pending) {
             put(&mut state.durable, pending.at, &pending.bytes);

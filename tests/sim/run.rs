@@ -280,7 +280,11 @@ impl Scene {
                         let syncing = own.syncing();
                         common.rest(Duration::from_micros(common.dice(500))).await;
                         let result = syncing.run();
+                        let failed = result.is_err();
                         own.synced(&syncing, result);
+                        if failed {
+                            common.rest(Duration::from_millis(2)).await;
+                        }
                     }
                 });
             }
