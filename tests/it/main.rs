@@ -21,6 +21,7 @@ mod spool_damage;
 mod spool_disk;
 mod spool_influxd;
 mod spool_killed;
+mod spool_old;
 mod spool_poison;
 mod spool_refusing;
 mod spool_site;
