@@ -1,17 +1,21 @@
-//! A write relay: one client's points, to every backend, under one honest answer.
+//! A write relay: one client's points, to every backend, under one honest answer, or to disk until the
+//! backend is back.
 //!
 //! ```text
 //!  client ─ HTTP ─▶ front ─▶ write ─▶ fanout ─┬─▶ backend ─▶ InfluxDB / Prometheus
-//!                     │                       └─▶ backend ─▶ InfluxDB / Prometheus
+//!                     │                       ├─▶ backend ─▶ InfluxDB / Prometheus
+//!                     │                       └─▶ spool ─▶ replay ─▶ backend, later
 //!                     └─▶ admin: /ping /health /ready /status /metrics /admin/flush
 //! ```
 //!
 //! Each shard is one executor pinned to one CPU. It owns its listeners, its client connections,
-//! its links to the backends, its memory budget and its counters; `boot` starts the shards and
-//! stops them. The route of one write, file by file, is the order of the modules below, from the
+//! its links to the backends, its spool log, its memory budget and its counters; `boot` starts the
+//! shards and stops them. The route of one write, file by file, is the order of the modules below, from the
 //! bottom up: `front/listener` → `front/connection` → `http/request`, `http/body` → `front/route`
-//! → `write` → `http/target`, `payload/line` → `fanout` → `backend/pool` → `backend/exchange` →
-//! `fanout/verdict` → `http/response`, written by `front/connection`.
+//! → `write` → `http/target`, `payload/line` → `fanout` → (`spool/keeper`) → `backend/pool` →
+//! `backend/exchange` → `fanout/verdict` → `http/response`, written by `front/connection`. What a
+//! backend missed goes `spool/log` → `spool/source` → `replay/queue` → `replay/delivery` →
+//! `backend/errand`.
 //!
 //! # Floors
 //!
@@ -32,7 +36,8 @@
 //!
 //! # What is not here
 //!
-//! - No lock, and nothing that two shards both write.
+//! - No lock, and nothing that two shards both write, but one word per backend (`spool/board`): whether
+//!   it is live.
 //! - No socket, clock, file or random number in a file whose first line ends in `Pure.`
 //! - No bound outside `limits`, and no room but `config` and `cli` that has seen the config file.
 

@@ -108,8 +108,8 @@ fn spool_delivers_compressed_bodies() {
 
 #[test]
 fn spool_finds_the_bad_line_of_a_compressed_body() {
-    let (_a, mut b) = (Store::new(), Store::away());
-    let site = Site::new(&[("a", &_a), ("b", &b)], &[]);
+    let (a, mut b) = (Store::new(), Store::away());
+    let site = Site::new(&[("a", &a), ("b", &b)], &[]);
     // It parses everything, and refuses a body with a line that is none, keeping the others.
     b.rule(|seen| {
         let is_gzip = seen

@@ -1,5 +1,6 @@
 //! SIGKILL, again and again: what was acknowledged is in every backend, at its last value.
 
+use crate::client::until;
 use crate::spool_site::{Site, Writers, all_have};
 use crate::store::Store;
 
@@ -61,6 +62,27 @@ fn spool_survives_kills_while_all_is_well() {
     storm(&mut site, &writers, 4, |_| {});
     let written = writers.stop();
     all_have(&[&a, &b], &site, &written);
+}
+
+#[test]
+fn spool_knows_after_a_kill_what_was_on_its_way() {
+    let (a, mut b) = (Store::new(), Store::new());
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &[]);
+    (0..20).for_each(|n| site.write(&format!("m,n={n} v=1i 1")));
+    until("both have it", || b.count() == 20);
+    b.hang(true);
+    (20..40).for_each(|n| site.write(&format!("m,n={n} v=1i 1")));
+    assert!(
+        !site.said().contains("backend is owed"),
+        "b may still answer"
+    );
+    site.kill();
+    b.stop(); // and with it goes what it had not done
+    assert_eq!(b.count(), 20);
+    b.start();
+    site.start();
+    until("it has everything", || b.count() == 40);
+    assert_eq!(a.points(), b.points());
 }
 
 #[test]

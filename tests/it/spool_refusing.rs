@@ -7,55 +7,38 @@ use crate::client::{until, write};
 use crate::spool_site::{Site, Writers, all_have};
 use crate::store::{Does, Store};
 
-/// Backend b answers so until it is told otherwise; then it gets everything.
-fn refuses_for_a_while(does: Does) {
-    let (a, b) = (Store::new(), Store::new());
+/// Backend b, which was away, comes and answers so until it is told otherwise; then it gets everything.
+fn refuses_for_a_while(status: u16, words: &'static str) {
+    let (a, mut b) = (Store::new(), Store::away());
     let site = Site::new(&[("a", &a), ("b", &b)], &[]);
-    b.rule(move |_| does.clone());
-    site.write("m,n=0 v=1i 1");
-    site.says("backend is owed writes", 1);
+    b.rule(move |_| Does::Say(status, "", words));
     let writers = Writers::start(&site.http, 2);
     writers.go_on(100);
+    b.start();
     until("it is tried again", || b.seen().len() >= 3);
+    writers.go_on(100);
     assert_eq!(b.count(), 0);
     b.rule(|_| Does::Take);
     site.level("b");
     writers.go_on(100);
-    let mut written = writers.stop();
-    written
-        .points
-        .insert("m,n=0 1".to_owned(), "v=1i".to_owned());
-    all_have(&[&a, &b], &site, &written);
-    assert!(site.folder.files(".jsonl").is_empty(), "no dead letters");
-}
-
-#[test]
-fn spool_waits_for_a_database_that_is_not_there_yet() {
-    // Whoever speaks first is heard: a 404 that comes before a's 204 goes to the client.
-    let (a, b) = (Store::new(), Store::away());
-    let mut b = b;
-    let site = Site::new(&[("a", &a), ("b", &b)], &[]);
-    let no_database = "{\"error\":\"database not found: \\\"x\\\"\"}";
-    b.rule(move |_| Does::Say(404, "", no_database));
-    let writers = Writers::start(&site.http, 2);
-    writers.go_on(100);
-    b.start();
-    until("it is tried", || b.seen().len() >= 2);
-    writers.go_on(100);
-    assert_eq!(b.count(), 0);
-    b.rule(|_| Does::Take);
     let written = writers.stop();
     all_have(&[&a, &b], &site, &written);
     assert!(site.folder.files(".jsonl").is_empty(), "no dead letters");
 }
 
 #[test]
+fn spool_waits_for_a_database_that_is_not_there_yet() {
+    refuses_for_a_while(404, "{\"error\":\"database not found: \\\"x\\\"\"}");
+}
+
+#[test]
 fn spool_waits_for_a_backend_that_answers_500() {
-    refuses_for_a_while(Does::Say(
-        500,
-        "",
-        "{\"error\":\"no space left on device\"}",
-    ));
+    refuses_for_a_while(500, "{\"error\":\"no space left on device\"}");
+}
+
+#[test]
+fn spool_waits_for_a_backend_that_asks_for_a_password() {
+    refuses_for_a_while(401, "{\"error\":\"authorization failed\"}");
 }
 
 #[test]
