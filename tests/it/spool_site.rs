@@ -221,8 +221,10 @@ pub(crate) struct Writers {
     threads: Vec<JoinHandle<Written>>,
 }
 
-/// Points that each client overwrites, in turn.
+/// Points that each client overwrites, in turn,
 const KEYS: usize = 5;
+/// for so many writes; others follow, so that what was wrong once is not put right by what comes later.
+const KEPT: usize = 40;
 
 impl Writers {
     /// So many clients, each with a connection and points of its own.
@@ -273,7 +275,7 @@ fn write_until(http: &str, client: usize, stop: &AtomicBool, count: &AtomicUsize
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let key = value % KEYS;
+        let key = format!("{}.{}", value / KEPT, value % KEYS);
         let body = format!("k,c={client},k={key} v={value}i 1\nu,c={client} v={value}i {value}\n");
         insist(http, &mut connection, &body, &mut written.slowest);
         let value_now = format!("v={value}i");
