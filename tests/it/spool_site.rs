@@ -25,7 +25,7 @@ impl Folder {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("relay-spool-{}-{next}", std::process::id());
+        let name = format!("relay-it-spool-{}-{next}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let _left_behind = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
