@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// What it does with a write, after it has waited.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
@@ -76,13 +78,14 @@ impl Backend {
         Self { address, seen }
     }
 
-    /// An address where nobody listens.
+    /// An address where nobody listens, and nobody will: the port stays taken.
     pub(crate) fn nobody() -> String {
-        TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .to_string()
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap();
+        socket.bind(&any.into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        std::mem::forget(socket);
+        address.to_string()
     }
 
     /// The writes it was sent.
