@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::backend::{Act, Backend, status};
 use crate::client::{Answer, Client, ask, until, write};
 use crate::relay::Relay;
+use crate::store::own_address;
 
 const JSON: &str = "Content-Type: application/json\r\nX-Influxdb-Error: because\r\n";
 const LATE: Duration = Duration::from_millis(80);
@@ -225,19 +226,14 @@ fn a_backend_that_hangs_holds_only_its_share_of_memory() {
 #[test]
 fn a_backend_goes_down_and_comes_back() {
     let well = Backend::accepting();
-    let place = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = place.local_addr().unwrap();
-    drop(place);
-    let relay = Relay::start(
-        &[("away", &address.to_string()), ("well", &well.address)],
-        &[],
-    );
+    let address = own_address();
+    let relay = Relay::start(&[("away", &address), ("well", &well.address)], &[]);
     assert_eq!(write(&relay.http, "/write?db=x", "m v=1 1").status, 204);
     let ready = |name: &str| ask(&relay.http, "GET", &format!("/ready/{name}"), "", b"").status;
     until("the dead backend is seen", || ready("away") == 503);
     assert_eq!((ready("well"), ready("nosuch")), (200, 404));
     assert_eq!(metric(&relay, "relay_backend_up{backend=\"away\"}"), 0);
-    let listener = std::net::TcpListener::bind(address).unwrap();
+    let listener = std::net::TcpListener::bind(&address).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             use std::io::{Read, Write};
