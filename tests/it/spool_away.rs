@@ -100,7 +100,11 @@ fn spool_keeps_both_the_same_while_one_goes_before_the_other_is_level() {
 #[test]
 fn spool_leaves_clients_alone_while_a_backend_hangs() {
     let (a, b) = (Store::new(), Store::new());
-    let env = [("RELAY_HTTP_TIMEOUT", "1s"), ("RELAY_PROBE_TIMEOUT", "1s")];
+    let env = [
+        ("RELAY_CPUS", "0"),
+        ("RELAY_HTTP_TIMEOUT", "1s"),
+        ("RELAY_PROBE_TIMEOUT", "1s"),
+    ];
     let site = Site::new(&[("a", &a), ("b", &b)], &env);
     let writers = Writers::start(&site.http, 3);
     writers.go_on(300);
@@ -110,7 +114,9 @@ fn spool_leaves_clients_alone_while_a_backend_hangs() {
     let before = b.count();
     writers.go_on(300);
     assert_eq!(b.count(), before);
-    b.hang(false); // it does first what it was asked before
+    let pings = b.pings();
+    until("it is asked whether it is there", || b.pings() > pings);
+    b.hang(false); // it says so at once, and then does, late, what it was asked before
     site.level("b");
     writers.go_on(100);
     let written = writers.stop();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -39,6 +39,7 @@ struct Shelf {
     rule: Mutex<Arc<Rule>>,
     hanging: Mutex<bool>,
     hang_ends: Condvar,
+    pings: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -84,6 +85,7 @@ impl Store {
             rule: Mutex::new(Arc::new(|_: &Seen| Does::Take)),
             hanging: Mutex::new(false),
             hang_ends: Condvar::new(),
+            pings: AtomicUsize::new(0),
         });
         Self {
             address: own_address(),
@@ -146,6 +148,11 @@ impl Store {
         self.shelf.hang_ends.notify_all();
     }
 
+    /// How often it was asked whether it is there.
+    pub(crate) fn pings(&self) -> usize {
+        self.shelf.pings.load(Ordering::SeqCst)
+    }
+
     /// Its points: series and time, and the last value.
     pub(crate) fn points(&self) -> BTreeMap<String, String> {
         self.shelf.kept.lock().unwrap().points.clone()
@@ -193,8 +200,10 @@ impl Shelf {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         loop {
             let seen = request(&mut reader)?;
+            let is_ping = seen.head.starts_with("GET");
+            self.pings.fetch_add(usize::from(is_ping), Ordering::SeqCst);
             let has_waited = self.wait_while_hanging();
-            if seen.head.starts_with("GET") {
+            if is_ping {
                 stream
                     .write_all(b"HTTP/1.1 204 No Content\r\nX-Influxdb-Version: 1.test\r\n\r\n")
                     .ok()?;
