@@ -203,6 +203,8 @@ pub const GATHER_BYTES_MAX: usize = 128 * KIB;
 pub const SPARE_SEGMENTS_MAX: usize = 4;
 /// Bytes of one record. Past it it is damage.
 pub const RECORD_BYTES_MAX: u64 = 2 * 1024 * MIB as u64;
+/// Bytes of the head of a segment, with the names of all backends. Past it it is damage.
+pub const SEGMENT_HEAD_BYTES_MAX: usize = 4 * MIB;
 /// What one read of a log takes.
 pub const SPOOL_READ_BYTES: usize = 256 * KIB;
 /// Bytes that may wait in memory for one backend, per shard, where they are on disk too. Past it they
@@ -210,6 +212,8 @@ pub const SPOOL_READ_BYTES: usize = 256 * KIB;
 pub const HELD_KEPT_BYTES_MAX: usize = 32 * MIB;
 /// Young writes that one shard keeps account of. Past it a write is answered 503.
 pub const LEDGER_ENTRIES_MAX: usize = 1 << 20;
+/// What one of them takes.
+pub const LEDGER_ENTRY_BYTES: usize = 48;
 /// Bytes of one replayed request. (The Go relay's own default.)
 pub const REPLAY_BATCH_BYTES_MAX: usize = 512 * KIB;
 /// Largest `max-batch-kb`, in bytes.
@@ -241,6 +245,12 @@ pub const HAND_OVER_LOOK: Duration = Duration::from_micros(100);
 /// After sends that timed out: how long a backend that is back has to finish what it still holds of
 /// them, before they are sent again.
 pub const GHOST_WAIT: Duration = Duration::from_millis(250);
+/// How often it is looked whether sends to a backend that begins to owe have all ended.
+pub const QUIET_LOOK: Duration = Duration::from_millis(5);
+/// After a hand-over that failed, clients are not held again for so many times as long as the next may.
+pub const HAND_OVER_RESTS: u32 = 8;
+/// How often it is saved where backends stand. After a kill at most so much is replayed that they have.
+pub const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the replaying task looks whether anything is to be done.
 pub const REPLAY_LOOK: Duration = Duration::from_millis(20);
 /// How often what is owed is held against `max-size` and `max-age` while the backend is away.
@@ -340,6 +350,9 @@ pub const fn shard_bytes_max() -> usize {
     sum += FLIGHTS_KEEP_MAX * FLIGHT_KEEP_BYTES; // idle flights
     sum += FLIGHTS_KEEP_LARGE_MAX * FLIGHT_KEEP_LARGE_BYTES; // those of them that are used next
     sum += OUTPUTS_MAX * MERGE_LINKS_MAX * MERGE_BATCH_BYTES_MAX; // joined requests
+    sum += LEDGER_ENTRIES_MAX * LEDGER_ENTRY_BYTES; // the young end of the log
+    sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
+    sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum + READ_BUFFER_BYTES
 }
 

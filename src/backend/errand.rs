@@ -106,7 +106,10 @@ impl Errand {
 }
 
 /// Reads one answer; whether the connection can be used again.
-async fn answer(
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn answer(
     stream: &Stream,
     reader: &mut AnswerReader,
     reply: &mut Reply,

@@ -7,10 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::future::poll_fn;
-
-use crate::backend::answer::{AnswerReader, Fed, Reply};
+use crate::backend::answer::{AnswerReader, Reply};
 use crate::backend::backoff::Backoff;
+use crate::backend::errand::answer;
 use crate::backend::exchange::connect;
 use crate::backend::pool::Backend;
 use crate::backend::request::push_probe;
@@ -45,27 +44,9 @@ pub async fn ask(backend: &Backend, wait: Duration) -> Result<Heard, String> {
         .await
         .map_err(|error| format!("cannot send: {error}"))?;
     let (mut reader, mut reply) = (AnswerReader::default(), Reply::default());
-    loop {
-        let read = poll_fn(|cx| {
-            stream.poll_read_with(cx, |bytes| {
-                if bytes.is_empty() {
-                    (reader.end(), true)
-                } else {
-                    (reader.feed(bytes, &mut reply), false)
-                }
-            })
-        })
-        .await;
-        match read {
-            Err(error) => return Err(format!("no answer: {error}")),
-            Ok((Fed::Whole { .. }, _)) => break,
-            Ok((Fed::More, false)) => {}
-            Ok((_, true)) => return Err("closed the connection without an answer".to_owned()),
-            Ok((Fed::Nonsense, false)) => {
-                return Err("answered with something that is not HTTP".to_owned());
-            }
-        }
-    }
+    answer(&stream, &mut reader, &mut reply)
+        .await
+        .map_err(|failure| failure.words().to_owned())?;
     if let Some(version) = version_of(&reply.headers) {
         let known = backend.shared.version.load();
         if known.as_deref().map(String::as_str) != Some(version) {

@@ -157,7 +157,7 @@ pub(super) fn start(
                 let _nobody_waits = ended.send(());
                 return;
             }
-            rest(limits::TICK * 2);
+            rest(limits::CURSOR_INTERVAL);
         }
     })?;
     Ok((end, all_saved))

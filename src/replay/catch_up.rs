@@ -109,7 +109,7 @@ pub async fn run<G: Ground>(ground: &G, board: &Board, rules: &Rules) {
 async fn quiet<G: Ground>(ground: &G, desk: &Desk) -> u64 {
     let state = desk.state().number();
     while desk.rows.iter().any(|row| row.quiet.get() != state) {
-        ground.rest(limits::TICK / 10).await;
+        ground.rest(limits::QUIET_LOOK).await;
     }
     let missed = desk.rows.iter().map(|row| row.missed_from.get());
     // What joins the tail later has a later order than the write that began it. If no shard knows of

@@ -41,7 +41,7 @@ impl Patience {
 
     fn failed(&mut self, now: Moment) {
         self.wait = (self.wait * 2).min(limits::HAND_OVER_WAIT_MAX);
-        self.next = now.after(self.wait * 8); // clients are held a ninth of the time at most
+        self.next = now.after(self.wait * limits::HAND_OVER_RESTS);
     }
 
     fn succeeded(&mut self) {

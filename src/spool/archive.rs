@@ -49,7 +49,8 @@ pub enum Unusable {
     },
     /// Too many old logs.
     #[error(
-        "{0}: more than 65536 logs: run `influxdb-relay spool list` and drop what is not needed"
+        "{0}: more than {max} logs: run `influxdb-relay spool list` and drop what is not needed",
+        max = limits::LOGS_MAX
     )]
     TooMany(String),
     /// The disk said no.

@@ -88,10 +88,8 @@ pub struct Row {
     pub seen: Cell,
     /// The OWING state since which none of the shard's sends to it is under way. With it stand:
     pub quiet: Cell,
-    /// the order of the oldest write that it may lack (`track::NONE`: it lacks none of this shard's),
+    /// the order of the oldest write that it may lack (`track::NONE`: it lacks none of this shard's).
     pub missed_from: Cell,
-    /// and the sequence from which to look for it.
-    pub start: Cell,
     /// In HANDING OVER: the sequence behind the last write that joined the tail.
     pub tail: Cell,
     /// Records that it came to be owed.

@@ -153,7 +153,7 @@ impl<D: Disk> Keeper<D> {
             self.owe(&entry, Change { owed, void: false });
         }
         let is_much = self.log.borrow().gathered() >= limits::GATHER_BYTES_MAX;
-        self.count_outstanding(outputs, gates.send | gates.held, 1);
+        self.count_outstanding(outputs, gates.send | gates.held);
         if is_much {
             let (order, wall_ms) = stamp();
             self.flush_early(order, wall_ms);
@@ -187,11 +187,11 @@ impl<D: Disk> Keeper<D> {
         })
     }
 
-    fn count_outstanding(&self, outputs: &Door, mut mask: u64, by: isize) {
+    fn count_outstanding(&self, outputs: &Door, mut mask: u64) {
         let outstanding = &mut *self.outstanding.borrow_mut();
         while mask != 0 {
             let id = outputs.outputs[mask.trailing_zeros() as usize];
-            outstanding[id.0] = outstanding[id.0].saturating_add_signed(by);
+            outstanding[id.0] += 1;
             mask &= mask - 1;
         }
     }
@@ -314,7 +314,6 @@ impl<D: Disk> Keeper<D> {
         let ledger = self.ledger.borrow();
         let missed_from = ledger.oldest_missed(door, bit);
         row.missed_from.set(missed_from.unwrap_or(NONE));
-        row.start.set(ledger.first());
         if self.track.cursor(id.0) == LEVEL {
             self.track.set_cursor(id.0, ledger.first());
         }

@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 
+use crate::limits;
+
 /// Whether a write counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -50,6 +52,11 @@ pub struct Entry {
     /// Backends that do not have it.
     pub missed: u64,
 }
+
+const _: () = assert!(
+    size_of::<Entry>() <= limits::LEDGER_ENTRY_BYTES,
+    "what the sum of a shard's memory counts"
+);
 
 /// What an answer changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

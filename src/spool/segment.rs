@@ -10,14 +10,13 @@
 //!
 //! The names are the same in all segments of a log, so one damaged head costs nothing.
 
+use crate::limits;
 use crate::spool::record::{u32_at, u64_at};
 
 /// The format that this relay writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"irspool\n";
 const FIXED: usize = 40;
-/// Bytes of the longest head that is believed: past it it is damage.
-pub const HEAD_BYTES_MAX: usize = 4 << 20;
 
 /// What the head of a segment says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl Head {
             return HeadFound::Partial(FIXED);
         }
         let length = usize::try_from(u32_at(bytes, 12)).unwrap_or(usize::MAX);
-        if &bytes[..8] != MAGIC || !(FIXED + 4..=HEAD_BYTES_MAX).contains(&length) {
+        if &bytes[..8] != MAGIC || !(FIXED + 4..=limits::SEGMENT_HEAD_BYTES_MAX).contains(&length) {
             return HeadFound::Damaged;
         }
         let Some(whole) = bytes.get(..length) else {

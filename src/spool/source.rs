@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use crate::limits;
 use crate::spool::disk::DiskFile;
 use crate::spool::record::{self, Found, Record};
-use crate::spool::segment::HEAD_BYTES_MAX;
 use crate::spool::track::{LEVEL, NONE, Segment, Track};
 
 /// How far a source may go: to records below both.
@@ -371,11 +370,6 @@ impl<F: DiskFile> Source<F> {
 fn is_within(record: &Record<'_>, bound: Bound) -> bool {
     record.sequence < bound.end && record.order < bound.cut
 }
-
-const _: () = assert!(
-    (HEAD_BYTES_MAX as u64) < limits::RECORD_BYTES_MAX,
-    "a head is read whole"
-);
 
 #[cfg(test)]
 mod tests {

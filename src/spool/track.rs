@@ -41,7 +41,7 @@ impl<F> Segment<F> {
 pub struct Cursor {
     /// The sequence of the first record that it may lack; [`LEVEL`].
     pub next: AtomicU64,
-    /// Records it was owed when the log was adopted; counted down as they are replayed.
+    /// Records it was owed when the log was adopted.
     pub records: AtomicU64,
     /// The same in bytes of bodies.
     pub bytes: AtomicU64,
