@@ -66,10 +66,7 @@ fn must_be_saved(args: &DropArgs) -> Result<(), Stop> {
 }
 
 fn drop_dead(args: &DropArgs, out: &mut impl Write) -> Result<u8, Stop> {
-    let files = letters::files(&args.place.dir)?;
-    let own = files
-        .into_iter()
-        .filter(|file| file.backend == args.backend);
+    let own = letters::files_of(&args.place.dir, Some(&args.backend))?;
     let (mut lines, mut bytes, mut paths) = (0, 0, Vec::new());
     for file in own {
         bytes += file.bytes;

@@ -124,11 +124,7 @@ fn export_dead(
     out: &mut impl Write,
 ) -> Result<(), Stop> {
     let mut lines = Lines::default();
-    let wanted = args.backend.as_ref();
-    for file in letters::files(&spool.dir)? {
-        if wanted.is_some_and(|wanted| *wanted != file.backend) {
-            continue;
-        }
+    for file in letters::files_of(&spool.dir, args.backend.as_deref())? {
         let Some(mut letters) = Letters::open(&file)? else {
             continue;
         };

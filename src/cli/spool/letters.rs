@@ -40,6 +40,13 @@ pub(super) fn files(dir: &Path) -> Result<Vec<LetterFile>, Stop> {
     Ok(found)
 }
 
+/// The files of the backend `wanted`, or of all.
+pub(super) fn files_of(dir: &Path, wanted: Option<&str>) -> Result<Vec<LetterFile>, Stop> {
+    let mut found = files(dir)?;
+    found.retain(|file| wanted.is_none_or(|wanted| wanted == file.backend));
+    Ok(found)
+}
+
 /// The backend's name, out of that of its file.
 fn backend_of(stem: &str) -> String {
     let mut bytes = Vec::new();

@@ -67,11 +67,7 @@ fn print(
 
 fn show_dead(args: &ShowArgs, spool: &Spool, out: &mut impl Write) -> Result<(), Stop> {
     let mut shown = 0;
-    let wanted = args.backend.as_ref();
-    for file in letters::files(&spool.dir)? {
-        if wanted.is_some_and(|wanted| *wanted != file.backend) {
-            continue;
-        }
+    for file in letters::files_of(&spool.dir, args.backend.as_deref())? {
         let Some(mut letters) = Letters::open(&file)? else {
             continue;
         };
