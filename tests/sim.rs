@@ -112,3 +112,41 @@ fn logs_that_are_not_merged_by_order_are_found() {
 fn an_acknowledgement_before_the_flush_is_found() {
     is_found(Plant::AnswerBeforeFlush, Faults::KILLS);
 }
+
+/// What a backend that is owing misses because the flush fails is lost, so it is counted: the write that
+/// met the failure as well as those behind it.
+#[test]
+fn what_a_failed_flush_loses_is_counted() {
+    use influxdb_relay::plan::{BackendId, WhenFull};
+    use influxdb_relay::spool::{board, door, keeper, log, record, track};
+    use std::sync::Arc;
+    let board = Arc::new(board::Board::new(2, 1, 1, Box::new(|| {})));
+    assert!(board.desks[1].owe());
+    let names = vec!["a".to_owned(), "b".to_owned()];
+    let disk = disk::SimDisk::default();
+    let log = log::Log::new(disk.clone(), Arc::new(track::Track::new(1, 0, names)), 2048);
+    let rules = door::Rules {
+        when_full: WhenFull::DropOldest,
+        accept_when_all_fail: false,
+        sync_first: false,
+    };
+    let outputs = [(BackendId(0), true, true), (BackendId(1), true, true)];
+    let doors = vec![door::Door::new(&outputs)];
+    let keeper = keeper::Keeper::new(0, Arc::clone(&board), doors, &[1 << 20; 2], rules, log);
+    let parts = record::Parts {
+        kind: 0,
+        joinable: true,
+        targets: &[],
+        query: b"db=x",
+        headers: b"",
+        authorization: b"",
+        body: b"k1 v=1\n",
+    };
+    disk.set_failing(true);
+    for _ in 0..3 {
+        keeper.keep(0, &parts, || (1, 1));
+        keeper.flush(1, 1);
+    }
+    let unkept = [0, 1].map(|backend: usize| board.desks[backend].rows[0].unkept.get());
+    assert_eq!(unkept, [0, 3]);
+}

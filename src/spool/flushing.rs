@@ -63,7 +63,9 @@ impl<D: Disk> Keeper<D> {
                 sequence += 1;
             });
         for lost in sequence..next {
-            ledger.lost(lost);
+            if let Some(entry) = ledger.lost(lost) {
+                self.count_unkept(&self.doors[usize::from(entry.door)], entry.missed);
+            }
         }
         self.track.publish_undecided(ledger.undecided(next));
         self.track.end.store(next, Ordering::Release);

@@ -31,7 +31,7 @@ pub struct Keeper<D: Disk> {
     pub(super) shard: usize,
     pub(super) board: Arc<Board>,
     pub(super) rules: Rules,
-    doors: Vec<Door>,
+    pub(super) doors: Vec<Door>,
     /// Per backend: its listener, its bit, and how much it may be owed.
     places: Vec<(u16, u64, u64)>,
     pub(super) log: RefCell<Log<D>>,
@@ -196,7 +196,7 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    fn count_unkept(&self, outputs: &Door, mask: u64) {
+    pub(super) fn count_unkept(&self, outputs: &Door, mask: u64) {
         for (i, id) in outputs.outputs.iter().enumerate() {
             if mask & outputs.spooled & (1 << i) != 0 {
                 self.board.desks[id.0].rows[self.shard].unkept.add(1);

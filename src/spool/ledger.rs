@@ -126,12 +126,13 @@ impl Ledger {
     }
 
     /// The entry is not on disk and never will be: it is owed to nobody, though it is still sent to
-    /// those it waits for.
-    pub fn lost(&mut self, sequence: u64) {
-        let place = self.place(sequence);
-        if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
-            (entry.fate, entry.missed) = (Fate::Void, 0);
-        }
+    /// those it waits for. What it was.
+    pub fn lost(&mut self, sequence: u64) -> Option<Entry> {
+        let place = self.place(sequence)?;
+        let entry = self.entries.get_mut(place)?;
+        let was = *entry;
+        (entry.fate, entry.missed) = (Fate::Void, 0);
+        Some(was)
     }
 
     /// Replay has delivered all that `backend` of `door` had missed below `tail`.
