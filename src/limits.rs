@@ -199,8 +199,14 @@ pub const SET_POISON_ATTEMPTS_MAX: u32 = 1_000_000;
 pub const SET_REPLAY_RATE_MAX: u64 = 1024 * 1024 * MIB as u64;
 /// Records gathered in a turn that are flushed before its end, while they are in the CPU's caches.
 pub const GATHER_BYTES_MAX: usize = 128 * KIB;
+/// Body of a record that is written at once, from where it lies, and not gathered.
+pub const WRITE_THROUGH_BYTES_MIN: usize = 32 * KIB;
 /// Files of one log that are kept to be written anew.
-pub const SPARE_SEGMENTS_MAX: usize = 4;
+pub const SPARE_SEGMENTS_MAX: usize = 8;
+/// Bytes of one segment while a log has no more than so many of them: less than a CPU's cache.
+pub const CALM_SEGMENT_BYTES: u64 = 2 * MIB as u64;
+/// See [`CALM_SEGMENT_BYTES`].
+pub const CALM_SEGMENTS_MAX: usize = 16;
 /// Bytes of one record. Past it it is damage.
 pub const RECORD_BYTES_MAX: u64 = 2 * 1024 * MIB as u64;
 /// Bytes of the head of a segment, with the names of all backends. Past it it is damage.

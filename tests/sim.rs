@@ -129,6 +129,7 @@ fn what_a_failed_flush_loses_is_counted() {
         when_full: WhenFull::DropOldest,
         accept_when_all_fail: false,
         sync_first: false,
+        write_through_bytes: usize::MAX,
     };
     let outputs = [(BackendId(0), true, true), (BackendId(1), true, true)];
     let doors = vec![door::Door::new(&outputs)];

@@ -26,6 +26,8 @@ pub struct Debt {
     pub dead: Vec<u64>,
     /// Records that could not be read.
     pub damaged: u64,
+    /// Hand-overs and tries of them; how long clients were held by all, and at most, in nanoseconds.
+    pub held: [u64; 3],
 }
 
 /// Why something is gone that could not be kept at all.
@@ -67,6 +69,7 @@ impl Debt {
             dropped: reasons.chain([(DISK, unkept)]).collect(),
             dead: desk.dead.iter().map(|row| row.get()).collect(),
             damaged: desk.damaged.get(),
+            held: [&desk.held.times, &desk.held.sum_ns, &desk.held.max_ns].map(|cell| cell.get()),
         }
     }
 

@@ -11,7 +11,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// The words above the rows of one metric; `kind` is `counter`, `gauge` or `histogram`.
+    /// The words above the rows of one metric; `kind` is `counter`, `gauge`, `histogram` or `summary`.
     pub fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _infallible = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }

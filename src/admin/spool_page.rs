@@ -26,6 +26,20 @@ pub fn write(page: &mut Page, world: &World, now_ms: u64) {
         let age = exposition::seconds(debt.oldest_ms.saturating_mul(1_000_000));
         page.row(OLDEST, label, age);
     }
+    let help = "How long new writes, and their clients, were held while it was handed over.";
+    page.head(HELD, "summary", help);
+    for (label, debt) in &debts {
+        page.row(
+            &format!("{HELD}_sum"),
+            label,
+            exposition::seconds(debt.held[1]),
+        );
+        page.row(&format!("{HELD}_count"), label, debt.held[0]);
+    }
+    page.head(HELD_MAX, "gauge", "The longest of them since the start.");
+    for (label, debt) in &debts {
+        page.row(HELD_MAX, label, exposition::seconds(debt.held[2]));
+    }
     page.head(LOST, "counter", "Owed writes that were dropped, by reason.");
     for (label, debt) in &debts {
         for (reason, count) in &debt.dropped {
@@ -83,6 +97,8 @@ const NUMBERS: [Number; 5] = [
     ),
 ];
 const OLDEST: &str = "relay_spool_oldest_seconds";
+const HELD: &str = "relay_spool_hand_over_seconds";
+const HELD_MAX: &str = "relay_spool_hand_over_max_seconds";
 const LOST: &str = "relay_spool_dropped_total";
 const DEAD: &str = "relay_dead_letters_total";
 const FAILING: &str = "relay_spool_failing";

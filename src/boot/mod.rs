@@ -22,7 +22,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, unbounded};
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
+use rustix::thread::sched_getaffinity;
 use socket2::Socket;
 
 use crate::boot::shard_main::{Post, Report};
@@ -219,6 +220,7 @@ fn start_shards(
         let handle = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("shard-{number}"))
             .io_memory(limits::IO_MEMORY_BYTES)
+            .blocking_thread_pool_placement(beside_shards())
             .spawn(move || shard_main::run(number, world, events, posts, spool, reports))
             .map_err(|why| StartError::Thread {
                 what: format!("shard {number}"),
@@ -271,6 +273,15 @@ fn wait_for(shards: usize, heard: &crossbeam::channel::Receiver<Report>) -> Resu
         }
     }
     Ok(())
+}
+
+/// Where threads that wait for disks run: on any CPU of the process. Glommio would pin them to the shard's
+/// own, where they stand in its way.
+fn beside_shards() -> PoolPlacement {
+    match (CpuSet::online(), sched_getaffinity(None)) {
+        (Ok(online), Ok(own)) => PoolPlacement::Fenced(1, online.filter(|at| own.is_set(at.cpu))),
+        _ => PoolPlacement::Unbound(1),
+    }
 }
 
 /// Starts a helper thread.

@@ -243,6 +243,7 @@ pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Kee
         when_full: spool.plan.when_full,
         accept_when_all_fail: spool.plan.accept_when_all_fail,
         sync_first: spool.plan.fsync == Fsync::Always && spool.plan.dir.is_some(),
+        write_through_bytes: limits::WRITE_THROUGH_BYTES_MIN,
     };
     let track = Arc::clone(&spool.tracks[number]);
     let log = Log::new(disk, track, spool.plan.segment_bytes);
@@ -363,6 +364,9 @@ pub(super) fn tick(shard: &Shard, tried: &mut Moment) {
         keeper.try_again();
     }
     keeper.tick(now.0);
+    if let Some(doomed) = keeper.doomed() {
+        glommio::spawn_local(glommio::executor().spawn_blocking(move || doomed.run())).detach();
+    }
 }
 
 /// Nothing needs the spool any more: it is saved for the last time.

@@ -74,10 +74,15 @@ pub async fn run<G: Ground>(
         return Held::NotYet;
     };
     board.ring();
-    let give_up = || {
-        desk.change(held, Mode::Owing);
+    let begun = ground.now();
+    let end = |mode| {
+        desk.change(held, mode);
         board.ring();
+        let span = ground.now().since(begun);
+        desk.held
+            .add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
     };
+    let give_up = || end(Mode::Owing);
     // What is under way to the backend when the time is up goes on; the clients are let go.
     let work = deliver(queue, delivery, held);
     let (delivered, in_time) = watched(work, ground.rest(patience.wait), give_up).await;
@@ -95,8 +100,7 @@ pub async fn run<G: Ground>(
         log.level(index);
     }
     desk.level();
-    desk.change(held, Mode::Live);
-    board.ring();
+    end(Mode::Live);
     patience.succeeded();
     Held::Live
 }

@@ -23,7 +23,6 @@ use rustix::io::Errno;
 
 use crate::limits;
 use crate::spool::cursors::{self, Cursors, Mark};
-use crate::spool::log::SPARE;
 use crate::spool::segment::{Head, HeadFound, VERSION};
 use crate::spool::track::{LEVEL, NONE, Segment, Track};
 
@@ -256,9 +255,6 @@ fn read_log(
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(SPARE) && is_ours {
-            let _costs_only_space = fs::remove_file(entry.path());
-        }
         let Some(first) = parse_segment(&name) else {
             continue;
         };

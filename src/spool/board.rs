@@ -100,6 +100,26 @@ pub struct Row {
     pub unkept: Cell,
 }
 
+/// How often and how long new writes were held for a backend.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Times.
+    pub times: Cell,
+    /// Together.
+    pub sum_ns: Cell,
+    /// The longest of all.
+    pub max_ns: Cell,
+}
+
+impl Held {
+    /// They were held for so long.
+    pub fn add(&self, ns: u64) {
+        self.times.add(1);
+        self.sum_ns.add(ns);
+        self.max_ns.set(self.max_ns.get().max(ns));
+    }
+}
+
 /// What is known of one backend's debt.
 #[derive(Debug)]
 pub struct Desk {
@@ -120,6 +140,8 @@ pub struct Desk {
     pub dead: Vec<Cell>,
     /// Records that could not be read.
     pub damaged: Cell,
+    /// Hand-overs, and tries of them: how many, and how long clients were held, in nanoseconds.
+    pub held: Held,
     /// How often an operator asked to drop what is owed. Written by the admin page.
     pub flushes: AtomicU64,
 }
@@ -148,6 +170,7 @@ impl Desk {
             dropped: Default::default(),
             dead: (0..codes).map(|_| Cell::default()).collect(),
             damaged: Cell::default(),
+            held: Held::default(),
             flushes: AtomicU64::new(0),
         }
     }

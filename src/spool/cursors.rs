@@ -12,7 +12,7 @@
 use std::io;
 
 use crate::spool::disk::DiskFile;
-use crate::spool::record::{u32_at, u64_at};
+use crate::spool::record::{checksum, u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"ircursor";
 const FIXED: usize = 24;
@@ -48,7 +48,7 @@ fn encode(counter: u64, marks: &[Mark], out: &mut Vec<u8>) {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
-    let sum = crc32c::crc32c(out);
+    let sum = checksum([out]);
     out.extend_from_slice(&sum.to_le_bytes());
     out.resize(place_bytes(marks.len()), 0);
 }
@@ -61,7 +61,7 @@ pub fn decode(place: &[u8]) -> Option<(u64, Vec<Mark>)> {
     let count = usize::try_from(u32_at(place.get(..FIXED)?, 16)).ok()?;
     let end = count.checked_mul(EACH)?.checked_add(FIXED)?;
     let sum = u32_at(place.get(end..end.checked_add(4)?)?, 0);
-    if crc32c::crc32c(&place[..end]) != sum {
+    if checksum([&place[..end]]) != sum {
         return None;
     }
     let marks = place[FIXED..end].chunks_exact(EACH).map(|mark| Mark {

@@ -5,13 +5,13 @@
 //! in the middle of a record. Nothing is mapped: a disk that fails is an error, never a signal.
 
 use std::fs;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
-use rustix::io::Errno;
+use rustix::io::{Errno, pwritev};
 
 /// The files of one log.
 pub trait Disk: Send + Sync + 'static {
@@ -51,6 +51,18 @@ pub trait DiskFile: Send + Sync + 'static {
     /// What the disk says.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
 
+    /// Writes the pieces one behind the other, from `at` on.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn write_pieces_at(&self, pieces: [&[u8]; 3], mut at: u64) -> io::Result<()> {
+        for piece in pieces {
+            self.write_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Reads what there is at `at`; 0 at the end.
     ///
     /// # Errors
@@ -73,6 +85,20 @@ pub trait DiskFile: Send + Sync + 'static {
 impl DiskFile for fs::File {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.write_all_at(bytes, at)
+    }
+
+    fn write_pieces_at(&self, pieces: [&[u8]; 3], mut at: u64) -> io::Result<()> {
+        let mut written = match pwritev(self, &pieces.map(IoSlice::new), at) {
+            Err(Errno::INTR) => 0,
+            written => written?,
+        };
+        for piece in pieces {
+            let done = written.min(piece.len()); // all of it, but on a disk that is almost full
+            self.write_all_at(&piece[done..], at + done as u64)?;
+            written -= done;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {

@@ -44,6 +44,8 @@ pub struct Rules {
     pub accept_when_all_fail: bool,
     /// A client hears success only when its write is safe from a power cut.
     pub sync_first: bool,
+    /// A record whose body has so many bytes is written at once, from where it lies, and not gathered.
+    pub write_through_bytes: usize,
 }
 
 /// Who is sent a write now, and who is not.

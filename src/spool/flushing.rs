@@ -13,7 +13,8 @@ use crate::clock::Clock;
 use crate::spool::disk::Disk;
 use crate::spool::door::DiskChange;
 use crate::spool::keeper::Keeper;
-use crate::spool::log::Syncing;
+use crate::spool::log::{Log, Syncing};
+use crate::spool::record::Parts;
 
 /// What a flush is stamped with: the order, read now from the clock that all shards share, and
 /// milliseconds since 1970.
@@ -49,20 +50,55 @@ impl<D: Disk> Keeper<D> {
         if !self.log.borrow().is_dirty() {
             return;
         }
+        let order = self.next_order(order, 0);
+        self.put(|log, first, written| {
+            let mut sequence = first;
+            log.flush(first, order, wall_ms, |order, offset| {
+                written(sequence, order, offset);
+                sequence += 1;
+            })
+        });
+    }
+
+    /// Writes the record that was entered last, a large one, when nothing else waits.
+    pub(super) fn write_through(&self, sequence: u64, parts: &Parts<'_>, stamp: (u64, u64)) {
+        let order = self.next_order(stamp.0, parts.record_bytes());
+        self.put(|log, _, written| {
+            log.write_through(sequence, parts, (order, stamp.1), |offset| {
+                written(sequence, order, offset);
+            })
+        });
+    }
+
+    /// Before something is written: lets go of what is settled if `more` bytes behind what waits need a
+    /// new segment. The order of what is written.
+    fn next_order(&self, order: u64, more: usize) -> u64 {
+        if self.log.borrow().is_full(more) {
+            self.let_go(order);
+        }
+        let order = order.max(self.last_order.get() + 1);
+        self.last_order.set(order);
+        order
+    }
+
+    /// Has all that was entered written by `write`, and takes note of what was.
+    fn put(
+        &self,
+        write: impl FnOnce(&mut Log<D>, u64, &mut dyn FnMut(u64, u64, u32)) -> std::io::Result<()>,
+    ) {
         let first = self.flushed.get();
         let ledger = &mut *self.ledger.borrow_mut();
         let next = ledger.next();
-        let mut sequence = first;
-        let order = order.max(self.last_order.get() + 1);
-        self.last_order.set(order);
-        let flushed = self
-            .log
-            .borrow_mut()
-            .flush(first, order, wall_ms, |order, offset| {
+        let mut written = first;
+        let flushed = write(
+            &mut self.log.borrow_mut(),
+            first,
+            &mut |sequence, order, offset| {
                 ledger.written(sequence, order, offset);
-                sequence += 1;
-            });
-        for lost in sequence..next {
+                written = sequence + 1;
+            },
+        );
+        for lost in written..next {
             if let Some(entry) = ledger.lost(lost) {
                 self.count_unkept(&self.doors[usize::from(entry.door)], entry.missed);
             }

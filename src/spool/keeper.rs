@@ -24,6 +24,7 @@ use crate::spool::door::{DiskChange, Door, Gates, Kept, Rules};
 use crate::spool::ledger::{Change, Entry, Fate, Heard, Ledger};
 use crate::spool::log::Log;
 use crate::spool::record::Parts;
+use crate::spool::spares::Doomed;
 use crate::spool::track::{LEVEL, NONE, Track};
 
 /// One shard's spool.
@@ -109,9 +110,14 @@ impl<D: Disk> Keeper<D> {
         &self.track
     }
 
-    /// Keeps a write of listener `door`, whose targets this fills in. `stamp` is asked where much was
-    /// gathered already, which is flushed at once: see [`Keeper::flush`]. Once per request.
-    pub fn keep(&self, door: u16, parts: &Parts<'_>, stamp: impl FnOnce() -> (u64, u64)) -> Kept {
+    /// Keeps a write of listener `door`, whose targets this fills in. `stamp` is asked where it
+    /// is large, or much was gathered already, and is flushed at once: see [`Keeper::flush`]. Once per request.
+    pub fn keep(&self, door: u16, parts: &Parts<'_>, stamp: impl Fn() -> (u64, u64)) -> Kept {
+        let is_large = parts.body.len() >= self.rules.write_through_bytes;
+        let stamped = is_large.then(&stamp);
+        if let Some((order, wall_ms)) = stamped {
+            self.flush_early(order, wall_ms); // what waits goes before it
+        }
         let outputs = &self.doors[usize::from(door)];
         let gates = self.gates(outputs);
         if self.rules.when_full == WhenFull::Refuse && self.is_full(outputs, gates) {
@@ -147,16 +153,19 @@ impl<D: Disk> Keeper<D> {
             missed: gates.tail,
         };
         let sequence = self.ledger.borrow_mut().enter(entry);
-        self.log.borrow_mut().append(sequence, &parts);
         if nobody {
             let owed = gates.tail;
             self.owe(&entry, Change { owed, void: false });
         }
-        let is_much = self.log.borrow().gathered() >= limits::GATHER_BYTES_MAX;
         self.count_outstanding(outputs, gates.send | gates.held);
-        if is_much {
-            let (order, wall_ms) = stamp();
-            self.flush_early(order, wall_ms);
+        if let Some(stamped) = stamped {
+            self.write_through(sequence, &parts, stamped);
+        } else {
+            self.log.borrow_mut().append(sequence, &parts);
+            if self.log.borrow().gathered() >= limits::GATHER_BYTES_MAX {
+                let (order, wall_ms) = stamp();
+                self.flush_early(order, wall_ms);
+            }
         }
         if let Some(flusher) = self.flusher.take() {
             flusher.wake();
@@ -376,6 +385,13 @@ impl<D: Disk> Keeper<D> {
     /// clock of [`Keeper::flush`]. Once per tick.
     pub fn tick(&self, order: u64) {
         self.look();
+        self.let_go(order);
+        self.wake();
+    }
+
+    /// Lets go of what is settled, so that its files are written anew while the CPU still has them in its
+    /// caches. Once per tick and once per segment.
+    pub(super) fn let_go(&self, order: u64) {
         let flushed = self.flushed.get();
         let ledger = &mut *self.ledger.borrow_mut();
         let level = |door: u16| {
@@ -393,7 +409,11 @@ impl<D: Disk> Keeper<D> {
         self.track.publish_level(ledger.first());
         let needed = self.needed(ledger.first());
         self.log.borrow_mut().release(needed);
-        self.wake();
+    }
+
+    /// Files that are to be removed, if there are any. Once per tick.
+    pub fn doomed(&self) -> Option<Doomed<D>> {
+        self.log.borrow_mut().spares.doomed()
     }
 
     /// The sequence of the first record that somebody may need.

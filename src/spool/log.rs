@@ -2,10 +2,12 @@
 //! size whose space is taken beforehand.
 //!
 //! - A record never spans segments; one that is larger than a segment has one of its own.
-//! - A segment that is full is cut to what it holds. Only the last one is written to.
-//! - A segment goes once every backend's cursor has passed it. A few files are kept and written anew:
+//! - A segment that is closed early is cut to what it holds. Only the last one is written to.
+//! - A segment goes once every backend's cursor has passed it. Some files are kept and written anew:
 //!   their pages and blocks are there already, which is most of what a write costs. What is left in
 //!   them of old records has sequences below the segment's first, and is no record.
+//! - While little is owed segments are small, so that what is written again and again stays in the CPU's
+//!   caches: that halves the cost of a large write.
 //! - What could not be written is forgotten, and its segment is closed: what follows begins a new
 //!   one, so a torn write never stands before a good record in the same file.
 
@@ -17,6 +19,7 @@ use crate::limits;
 use crate::spool::disk::{Disk, DiskFile};
 use crate::spool::record::{self, Parts, VOID};
 use crate::spool::segment::Head;
+use crate::spool::spares::Spares;
 use crate::spool::track::{NONE, Segment, Track};
 
 /// The log that a shard writes to.
@@ -28,8 +31,8 @@ pub struct Log<D: Disk> {
     open: Option<Open<D::File>>,
     /// Records that wait for the flush, one behind the other.
     buffer: Vec<u8>,
-    /// Files that are to be written anew.
-    spares: Vec<(String, Arc<D::File>)>,
+    /// Files that nobody needs.
+    pub(super) spares: Spares<D>,
     /// Segments that are not safe from a power cut yet.
     unsynced: Vec<Arc<Segment<D::File>>>,
     /// Files made, and how many of their names are safe from a power cut.
@@ -57,13 +60,14 @@ impl<F> Clone for Open<F> {
 impl<D: Disk> Log<D> {
     /// An empty log, of which others see `track`. Makes no file yet.
     pub fn new(disk: D, track: Arc<Track<D::File>>, segment_bytes: u64) -> Self {
+        let disk = Arc::new(disk);
         Self {
-            disk: Arc::new(disk),
+            spares: Spares::new(&disk),
+            disk,
             track,
             segment_bytes,
             open: None,
             buffer: Vec::new(),
-            spares: Vec::new(),
             unsynced: Vec::new(),
             made: 0,
             made_safe: 0,
@@ -80,6 +84,40 @@ impl<D: Disk> Log<D> {
         record::encode(&mut self.buffer, sequence, parts);
     }
 
+    /// Writes a large record at once, its body from where it lies; nothing else waits. `written` hears
+    /// where it went.
+    ///
+    /// # Errors
+    /// What the disk says; then the record is forgotten.
+    pub fn write_through(
+        &mut self,
+        sequence: u64,
+        parts: &Parts<'_>,
+        (order, wall_ms): (u64, u64),
+        written: impl FnOnce(u32),
+    ) -> io::Result<()> {
+        let mut head = std::mem::take(&mut self.buffer);
+        record::encode_head(&mut head, sequence, parts);
+        let zeros = record::seal_around(&mut head, parts.body, order, wall_ms);
+        let bytes = parts.record_bytes() as u64;
+        let put = self.room_for(bytes, sequence).and_then(|open| {
+            let pieces = [&head, parts.body, zeros];
+            open.segment.file.write_pieces_at(pieces, open.at)?;
+            Ok(open)
+        });
+        head.clear();
+        self.buffer = head;
+        let put = put.map(|open| {
+            written(u32::try_from(open.at).unwrap_or(u32::MAX));
+            let at = open.at + bytes;
+            self.open = Some(Open { at, ..open });
+        });
+        if put.is_err() {
+            self.close();
+        }
+        put
+    }
+
     /// Bytes that wait for the flush.
     pub fn gathered(&self) -> usize {
         self.buffer.len()
@@ -88,6 +126,13 @@ impl<D: Disk> Log<D> {
     /// Whether anything waits for the flush.
     pub fn is_dirty(&self) -> bool {
         !self.buffer.is_empty()
+    }
+
+    /// Whether `more` bytes behind what waits need a new segment.
+    pub fn is_full(&self, more: usize) -> bool {
+        let bytes = (self.buffer.len() + more) as u64;
+        let open = self.open.as_ref();
+        open.is_none_or(|open| open.at + bytes > open.room)
     }
 
     /// Writes what waits, whose first record has the sequence `first`. `written` hears where each
@@ -198,9 +243,14 @@ impl<D: Disk> Log<D> {
     /// A file for a segment of the usual size, or of at least `least` bytes; and its size. On a disk that
     /// is almost full it is as large as there is room for.
     fn file_for(&mut self, name: &str, least: u64) -> io::Result<(Arc<D::File>, u64)> {
-        let mut bytes = self.segment_bytes.max(least);
-        if bytes == self.segment_bytes
-            && let Some((spare, file)) = self.spares.pop()
+        let is_calm = self.track.segments.load().len() <= limits::CALM_SEGMENTS_MAX;
+        let usual = match is_calm {
+            true => self.calm_bytes(),
+            false => self.segment_bytes,
+        };
+        let mut bytes = usual.max(least);
+        if bytes == self.calm_bytes()
+            && let Some((spare, file)) = self.spares.take()
         {
             match self.disk.recycle(&file, &spare, name, bytes) {
                 Ok(()) => return Ok((file, bytes)),
@@ -211,8 +261,8 @@ impl<D: Disk> Log<D> {
             match self.disk.create(name, bytes) {
                 Ok(file) => return Ok((Arc::new(file), bytes)),
                 Err(why) if why.kind() == io::ErrorKind::StorageFull => {
-                    if let Some((spare, _)) = self.spares.pop() {
-                        let _its_space_is_wanted = self.disk.remove(&spare);
+                    if self.spares.make_room() {
+                        // Its space is there now.
                     } else if bytes / 2 >= least.max(limits::SET_SEGMENT_BYTES_MIN) {
                         bytes /= 2;
                     } else {
@@ -226,9 +276,11 @@ impl<D: Disk> Log<D> {
 
     /// Writes no more to the open segment, and gives back what it does not use.
     pub fn close(&mut self) {
-        if let Some(Open { segment, at, .. }) = self.open.take() {
+        if let Some(Open { segment, at, room }) = self.open.take() {
             segment.ends_at.store(at, Ordering::Release);
-            let _costs_only_space = segment.file.cut(at);
+            if room - at > self.segment_bytes / UNCUT {
+                let _costs_only_space = segment.file.cut(at);
+            }
         }
     }
 
@@ -260,24 +312,17 @@ impl<D: Disk> Log<D> {
             .store(Arc::new(segments[gone..].to_vec()));
         for segment in &segments[..gone] {
             self.unsynced.retain(|left| left.first != segment.first);
-            self.spare(segment);
+            let bytes = segment.ends_at.load(Ordering::Acquire);
+            let is_usual = bytes <= self.calm_bytes() && bytes > self.calm_bytes() / 2;
+            self.spares
+                .add(segment.name.clone(), &segment.file, is_usual);
         }
         gone
     }
 
-    /// Keeps the file of a segment that is not needed, or removes it.
-    fn spare(&mut self, segment: &Segment<D::File>) {
-        let bytes = segment.ends_at.load(Ordering::Acquire);
-        let is_usual = bytes <= self.segment_bytes && bytes > self.segment_bytes / 2;
-        if is_usual && self.spares.len() < limits::SPARE_SEGMENTS_MAX {
-            let name = format!("{SPARE}{:016x}", segment.first);
-            let file = &segment.file;
-            if self.disk.recycle(file, &segment.name, &name, bytes).is_ok() {
-                self.spares.push((name, Arc::clone(file)));
-                return;
-            }
-        }
-        let _found_at_the_next_start = self.disk.remove(&segment.name);
+    /// Bytes of a segment while little is owed.
+    fn calm_bytes(&self) -> u64 {
+        self.segment_bytes.min(limits::CALM_SEGMENT_BYTES)
     }
 
     /// What a sync has to make safe: call [`Syncing::run`] where waiting is allowed, then
@@ -332,9 +377,9 @@ impl<D: Disk> Syncing<D> {
     }
 }
 
-/// What the name of a file that is to be written anew begins with.
-pub const SPARE: &str = "spare-";
-
+/// What a closed segment need not give back: this part of its size. Cutting a file and making it longer
+/// again costs more than it is worth.
+const UNCUT: u64 = 8;
 /// The name of the segment that begins with this record.
 pub fn segment_name(first: u64) -> String {
     format!("{first:016x}.seg")

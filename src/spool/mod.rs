@@ -36,4 +36,5 @@ pub mod log;
 pub mod record;
 pub mod segment;
 pub mod source;
+pub mod spares;
 pub mod track;

@@ -15,6 +15,8 @@
 //! All numbers are little endian. Bytes from a disk are never trusted: whatever does not add up is
 //! damage, and the reader goes on behind it.
 
+use crc_fast::{CrcAlgorithm, Digest};
+
 /// What the bytes at one place amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found<'a> {
@@ -94,25 +96,31 @@ impl Parts<'_> {
 /// the caller's bug.
 pub fn encode(out: &mut Vec<u8>, sequence: u64, parts: &Parts<'_>) {
     let start = out.len();
-    let bytes = parts.record_bytes();
+    encode_head(out, sequence, parts);
+    out.extend_from_slice(parts.body);
+    out.resize(start + parts.record_bytes(), 0);
+}
+
+/// Appends a record but for its body and the zeros behind it: [`seal_around`] will fill in the rest.
+pub fn encode_head(out: &mut Vec<u8>, sequence: u64, parts: &Parts<'_>) {
     out.extend_from_slice(KEPT);
     out.extend_from_slice(&[0; 4]);
-    put_length(out, bytes);
+    put_length(out, parts.record_bytes());
     out.push(parts.kind);
     out.push(u8::from(parts.joinable));
     let targets = u16::try_from(parts.targets.len() / 2).expect("as many as there are names");
     out.extend_from_slice(&targets.to_le_bytes());
     out.extend_from_slice(&sequence.to_le_bytes());
     out.extend_from_slice(&[0; 16]);
-    let pieces = [parts.query, parts.headers, parts.authorization, parts.body];
-    for piece in pieces {
+    let before_body = [parts.query, parts.headers, parts.authorization];
+    for piece in before_body {
         put_length(out, piece.len());
     }
+    put_length(out, parts.body.len());
     out.extend_from_slice(parts.targets);
-    for piece in pieces {
+    for piece in before_body {
         out.extend_from_slice(piece);
     }
-    out.resize(start + bytes, 0);
 }
 
 fn put_length(out: &mut Vec<u8>, length: usize) {
@@ -123,12 +131,27 @@ fn put_length(out: &mut Vec<u8>, length: usize) {
 /// Dates the encoded record at the start of `record` and makes its checksum. Its bytes.
 pub fn seal(record: &mut [u8], order: u64, wall_ms: u64) -> usize {
     let bytes = usize_at(record, 8);
-    let record = &mut record[..bytes];
-    record[24..32].copy_from_slice(&order.to_le_bytes());
-    record[32..40].copy_from_slice(&wall_ms.to_le_bytes());
-    let sum = crc32c::crc32c(&record[8..]);
-    record[4..8].copy_from_slice(&sum.to_le_bytes());
+    seal_around(&mut record[..bytes], &[], order, wall_ms);
     bytes
+}
+
+/// The same for a record that [`encode_head`] has begun and that goes on with `body`. The zeros that
+/// belong behind that.
+pub fn seal_around(head: &mut [u8], body: &[u8], order: u64, wall_ms: u64) -> &'static [u8] {
+    head[24..32].copy_from_slice(&order.to_le_bytes());
+    head[32..40].copy_from_slice(&wall_ms.to_le_bytes());
+    let bytes = head.len() + body.len();
+    let zeros = &[0; ALIGN][..bytes.next_multiple_of(ALIGN) - bytes];
+    let sum = checksum([&head[8..], body, zeros]);
+    head[4..8].copy_from_slice(&sum.to_le_bytes());
+    zeros
+}
+
+/// CRC32C (RFC 3720, appendix B.4) of the pieces, one behind the other.
+pub fn checksum<const N: usize>(pieces: [&[u8]; N]) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    pieces.iter().for_each(|piece| digest.update(piece));
+    u32::try_from(digest.finalize()).expect("32 bits")
 }
 
 /// Bytes of the encoded record at the start of `record`.
@@ -166,7 +189,7 @@ fn read(bytes: &[u8], bytes_max: usize, check: bool) -> Found<'_> {
     let Some(whole) = bytes.get(..length) else {
         return Found::Partial(length);
     };
-    if check && crc32c::crc32c(&whole[8..]) != u32_at(head, 4) {
+    if check && checksum([&whole[8..]]) != u32_at(head, 4) {
         return Found::Damaged;
     }
     let lengths = [
@@ -233,7 +256,9 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Parts, VOID, candidate, decode, encode, seal};
+    use super::{
+        Found, Parts, VOID, candidate, checksum, decode, encode, encode_head, seal, seal_around,
+    };
 
     const MAX: usize = 1 << 20;
 
@@ -267,6 +292,29 @@ mod tests {
         assert_eq!(read.bytes, bytes.len());
         assert!(read.parts.is_for(0) && read.parts.is_for(263) && !read.parts.is_for(7));
         assert!(!read.void);
+    }
+
+    #[test]
+    fn around_its_body_a_record_is_the_same() {
+        for cut in 0..=parts().body.len() {
+            let mut parts = parts();
+            parts.body = &parts.body[..cut];
+            let mut whole = Vec::new();
+            encode(&mut whole, 9, &parts);
+            seal(&mut whole, 11, 12);
+            let mut head = Vec::new();
+            encode_head(&mut head, 9, &parts);
+            let zeros = seal_around(&mut head, parts.body, 11, 12);
+            assert_eq!([&head, parts.body, zeros].concat(), whole, "{cut} bytes");
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_crc32c() {
+        // RFC 3720, appendix B.4: 32 zeros, 32 ones, and the check value of the catalogue.
+        assert_eq!(checksum([&[0; 32]]), 0x8a91_36aa);
+        assert_eq!(checksum([&[0xff; 16], &[0xff; 16]]), 0x62a8_ab43);
+        assert_eq!(checksum([&b"1234"[..], b"", b"56789"]), 0xe306_9283);
     }
 
     #[test]

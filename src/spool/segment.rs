@@ -11,7 +11,7 @@
 //! The names are the same in all segments of a log, so one damaged head costs nothing.
 
 use crate::limits;
-use crate::spool::record::{u32_at, u64_at};
+use crate::spool::record::{checksum, u32_at, u64_at};
 
 /// The format that this relay writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
@@ -65,7 +65,7 @@ impl Head {
         let length = u32::try_from(bytes).unwrap_or(u32::MAX);
         out[12..16].copy_from_slice(&length.to_le_bytes());
         out.resize(bytes - 4, 0);
-        let sum = crc32c::crc32c(&out);
+        let sum = checksum([&out]);
         out.extend_from_slice(&sum.to_le_bytes());
         out
     }
@@ -82,7 +82,7 @@ impl Head {
         let Some(whole) = bytes.get(..length) else {
             return HeadFound::Partial(length);
         };
-        if crc32c::crc32c(&whole[..length - 4]) != u32_at(whole, length - 4) {
+        if checksum([&whole[..length - 4]]) != u32_at(whole, length - 4) {
             return HeadFound::Damaged;
         }
         let version = u32_at(whole, 8);
@@ -119,6 +119,7 @@ fn read_names(mut bytes: &[u8], count: u32) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::{Head, HeadFound};
+    use crate::spool::record::checksum;
 
     fn head() -> Head {
         Head {
@@ -151,7 +152,7 @@ mod tests {
         let mut bytes = head().encode();
         bytes[8] = 2;
         let end = bytes.len() - 4;
-        let sum = crc32c::crc32c(&bytes[..end]);
+        let sum = checksum([&bytes[..end]]);
         bytes[end..].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(Head::decode(&bytes), HeadFound::Foreign(2));
     }

@@ -352,7 +352,7 @@ fn a_relay_that_keeps_what_nobody_takes_is_ready() {
 }
 
 /// SPEC section 9, as far as it is there; the rest of the spool's; and each one's type.
-const METRICS: [(&str, &str); 20] = [
+const METRICS: [(&str, &str); 22] = [
     ("relay_http_requests_total", "counter"),
     ("relay_http_request_duration_seconds", "histogram"),
     ("relay_http_request_bytes_total", "counter"),
@@ -368,6 +368,8 @@ const METRICS: [(&str, &str); 20] = [
     ("relay_spool_dropped_total", "counter"),
     ("relay_spool_replayed_total", "counter"),
     ("relay_spool_damaged_total", "counter"),
+    ("relay_spool_hand_over_seconds", "summary"),
+    ("relay_spool_hand_over_max_seconds", "gauge"),
     ("relay_spool_failing", "gauge"),
     ("relay_spool_state", "gauge"),
     ("relay_dead_letters_total", "counter"),

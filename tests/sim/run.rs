@@ -221,6 +221,9 @@ impl Scene {
                 when_full: WhenFull::DropOldest,
                 accept_when_all_fail: false,
                 sync_first: self.sync_first,
+                // Some shards gather all, some none, some those that are not long.
+                write_through_bytes: [usize::MAX, 0, 9]
+                    [usize::try_from(self.common.dice(3)).unwrap()],
             };
             keepers.push(Keeper::new(
                 shard,
@@ -269,6 +272,14 @@ impl Scene {
                     if turns.is_multiple_of(8) {
                         own.tick(common.now.get() + skew);
                         own.try_again();
+                        if let Some(doomed) = own.doomed() {
+                            let rest = Duration::from_micros(common.dice(900));
+                            let later = Rc::clone(&common);
+                            common.spawn(async move {
+                                later.rest(rest).await;
+                                doomed.run();
+                            });
+                        }
                     }
                 }
             });
