@@ -213,7 +213,7 @@ fn time_at_end(line: &[u8]) -> Option<usize> {
 }
 
 /// Whether eight bytes are digits: each has 3 as its high half, and still has when 6 is added.
-fn are_digits(bytes: [u8; 8]) -> bool {
+pub(super) fn are_digits(bytes: [u8; 8]) -> bool {
     const HIGH: u64 = 0xF0F0_F0F0_F0F0_F0F0;
     const THREES: u64 = 0x3030_3030_3030_3030;
     const SIXES: u64 = 0x0606_0606_0606_0606;
@@ -221,14 +221,15 @@ fn are_digits(bytes: [u8; 8]) -> bool {
     word & HIGH == THREES && word.wrapping_add(SIXES) & HIGH == THREES
 }
 
-/// ` <time>` in decimal, made once per write.
-struct Stamp {
+/// ` <time>` in decimal, made once per write or datagram.
+pub struct Stamp {
     text: [u8; STAMP_BYTES_MAX],
     start: usize,
 }
 
 impl Stamp {
-    fn new(time: i64) -> Self {
+    /// `time` counts units of the write's precision.
+    pub fn new(time: i64) -> Self {
         let mut stamp = Self {
             text: [b'0'; STAMP_BYTES_MAX],
             start: STAMP_BYTES_MAX,
@@ -254,7 +255,8 @@ impl Stamp {
         self.text[self.start] = byte;
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The space, and the digits.
+    pub fn bytes(&self) -> &[u8] {
         &self.text[self.start..]
     }
 }

@@ -4,11 +4,17 @@
 //!  body ── gzip ──▶ plain body ── line ──▶ the same body, each point with a time
 //!                                   │
 //!                                 point: where one line ends, and what it lacks
+//!                                   │
+//!                     datagram ── judge ──▶ each line: to be packed, sent alone, or not at all
 //! ```
 //!
-//! Nothing here judges a point. A body leaves as it came but for the times it lacked; what is
-//! wrong with it the backends say, so that a client hears what it would hear without a relay.
+//! Nothing judges a point that came by HTTP. A body leaves as it came but for the times it lacked;
+//! what is wrong with it the backends say, so that a client hears what it would hear without a
+//! relay. A datagram has no answer, and its lines leave among strangers': those are judged.
 
 pub mod gzip;
+pub mod judge;
+mod key;
 pub mod line;
 mod point;
+mod value;

@@ -95,7 +95,7 @@ fn is_last_escape(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Where a string ends.
-enum StringEnd {
+pub(super) enum StringEnd {
     /// Its closing quote.
     At(usize),
     /// Not in these bytes.
@@ -105,7 +105,7 @@ enum StringEnd {
 }
 
 /// Where the string ends whose first byte behind the quote is at `at`.
-fn string_end(bytes: &[u8], mut at: usize) -> StringEnd {
+pub(super) fn string_end(bytes: &[u8], mut at: usize) -> StringEnd {
     loop {
         let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
             return StringEnd::Open;
@@ -151,7 +151,7 @@ pub(super) fn read(line: &[u8], by: EndedBy) -> Reading {
 }
 
 /// The first byte at or behind `at` that is not a blank: `skipWhitespace`.
-fn skip_blanks(line: &[u8], at: usize) -> usize {
+pub(super) fn skip_blanks(line: &[u8], at: usize) -> usize {
     let blanks = line[at..]
         .iter()
         .take_while(|&&byte| is_blank(byte))
