@@ -8,5 +8,6 @@ pub mod sink;
 pub mod spool;
 
 mod chunked;
+mod datagrams;
 mod duration;
 mod poll;

@@ -14,7 +14,7 @@ use crate::limits::{BENCH_CONNECTIONS_MAX, BENCH_LINES_MAX};
 use drive::{Drive, Lane, Pace};
 use load::Load;
 use report::Frame;
-use target::Target;
+use target::{Target, are_udp};
 
 mod answer;
 mod client;
@@ -22,24 +22,25 @@ mod drive;
 mod load;
 mod report;
 mod target;
+mod udp;
 
 /// What the operator types.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// Where to send; connections are spread over several
+    /// Where to send, http://HOST:PORT or udp://HOST:PORT; connections are spread over several
     #[arg(long = "target", value_name = "URL", required = true)]
     pub targets: Vec<String>,
-    /// Connections that send
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    pub connections: usize,
+    /// Connections that send, by UDP sockets [default: 16; by UDP one for each target]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<usize>,
     /// More connections that say one GET /ping and then nothing
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub connections_idle: usize,
-    /// Lines of each request
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub lines: usize,
-    /// Requests a second over all connections, sent when they are due; without it each connection
-    /// sends as soon as it has been answered
+    /// Lines of each request or datagram [default: 100; by UDP 1]
+    #[arg(long, value_name = "N")]
+    pub lines: Option<usize>,
+    /// Requests or datagrams a second over all connections, sent when they are due; without it each
+    /// connection sends as soon as it has been answered, by UDP as soon as the socket takes more
     #[arg(long, value_name = "R")]
     pub rate: Option<f64>,
     /// With --rate: due as if from many independent clients, not evenly spaced
@@ -57,6 +58,15 @@ pub struct BenchArgs {
     /// When an answer is given up
     #[arg(long, value_name = "D", default_value = "10s", value_parser = duration::parse)]
     pub timeout: Duration,
+    /// By UDP: about so many bytes a line [default: 96; 102 with --no-timestamps]
+    #[arg(long, value_name = "BYTES")]
+    pub size: Option<usize>,
+    /// By UDP: listens there as an output of the relay would, and checks every line that comes
+    #[arg(long = "receive", value_name = "ADDR")]
+    pub receivers: Vec<SocketAddr>,
+    /// With --receive: how long nothing must have come before the end [default: 300ms]
+    #[arg(long, value_name = "D", value_parser = duration::parse, requires = "receivers")]
+    pub linger: Option<Duration>,
     /// Leaves the time of each line to the server
     #[arg(long)]
     pub no_timestamps: bool,
@@ -82,25 +92,22 @@ pub struct BenchArgs {
 )]
 pub fn run(args: &BenchArgs) -> ExitCode {
     kernel::raise_descriptors();
-    let lanes = match lanes(args) {
+    let lanes = match are_udp(&args.targets) {
+        Ok(true) => return udp::run(args),
+        Ok(false) => lanes(args),
+        Err(why) => Err(why),
+    };
+    let lanes = match lanes {
         Ok(lanes) => lanes,
         Err(why) => {
             eprintln!("influxdb-relay bench: {why}");
             return ExitCode::from(1);
         }
     };
-    let seed = args
-        .poisson
-        .then(|| args.seed.unwrap_or_else(|| poll::wall() % 1_000_000));
-    let pace = Pace {
-        rate: args.rate,
-        seed,
-        warmup: poll::span(args.warmup),
-        duration: poll::span(args.duration),
-        timeout: poll::span(args.timeout),
-    };
+    let pace = pace(args);
+    let seed = pace.seed;
     let bar = progress_bar(args, &pace);
-    let driven = Drive::new(lanes, pace, args.connections, args.connections_idle)
+    let driven = Drive::new(lanes, pace, connections(args), args.connections_idle)
         .and_then(|mut drive| Ok((drive.run(|gone| bar.set_position(gone / 1_000_000))?, drive)));
     bar.finish_and_clear();
     let (seconds, drive) = match driven {
@@ -119,9 +126,9 @@ pub fn run(args: &BenchArgs) -> ExitCode {
     };
     let frame = Frame {
         targets: args.targets.clone(),
-        connections: args.connections,
+        connections: connections(args),
         connections_up: drive.connections_up(),
-        lines: args.lines,
+        lines: lines(args),
         rate: args.rate,
         seed,
         seconds,
@@ -136,22 +143,28 @@ pub fn run(args: &BenchArgs) -> ExitCode {
 
 /// The targets with what goes to each, or the first thing that is wrong with the arguments.
 fn lanes(args: &BenchArgs) -> Result<Vec<Lane>, String> {
-    let total = args.connections.saturating_add(args.connections_idle);
+    let total = connections(args).saturating_add(args.connections_idle);
     if !(1..=BENCH_CONNECTIONS_MAX).contains(&total) {
         return Err(format!(
             "found {total} connections; write 1 to {BENCH_CONNECTIONS_MAX}"
         ));
     }
-    if !(1..=BENCH_LINES_MAX).contains(&args.lines) {
+    let lines = lines(args);
+    if !(1..=BENCH_LINES_MAX).contains(&lines) {
         return Err(format!(
-            "--lines: found {}; write 1 to {BENCH_LINES_MAX}",
-            args.lines
+            "--lines: found {lines}; write 1 to {BENCH_LINES_MAX}"
         ));
     }
-    if let Some(rate) = args.rate.filter(|rate| !(0.001..=1e9).contains(rate)) {
-        return Err(format!(
-            "--rate: found {rate}; write requests a second, such as 5000"
-        ));
+    check_rate(args.rate)?;
+    for (name, is_there) in [
+        ("--size", args.size.is_some()),
+        ("--receive", !args.receivers.is_empty()),
+    ] {
+        if is_there {
+            return Err(format!(
+                "{name}: is of UDP alone; leave it out, or write --target udp://HOST:PORT"
+            ));
+        }
     }
     let path = args
         .path
@@ -163,11 +176,41 @@ fn lanes(args: &BenchArgs) -> Result<Vec<Lane>, String> {
             target.head("POST", &target.path) + "Content-Type: text/plain; charset=utf-8\r\n";
         Ok(Lane {
             address: resolve(&target.address)?,
-            load: Load::new(&head, args.lines, !args.no_timestamps, args.gzip),
+            load: Load::new(&head, lines, !args.no_timestamps, args.gzip),
             hello: (target.head("GET", "/ping") + "\r\n").into_bytes(),
         })
     };
     args.targets.iter().map(lane).collect()
+}
+
+fn connections(args: &BenchArgs) -> usize {
+    args.connections.unwrap_or(16)
+}
+
+fn lines(args: &BenchArgs) -> usize {
+    args.lines.unwrap_or(100)
+}
+
+fn check_rate(rate: Option<f64>) -> Result<(), String> {
+    match rate.filter(|rate| !(0.001..=1e9).contains(rate)) {
+        Some(rate) => Err(format!(
+            "--rate: found {rate}; write requests or datagrams a second, such as 5000"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn pace(args: &BenchArgs) -> Pace {
+    let seed = args
+        .poisson
+        .then(|| args.seed.unwrap_or_else(|| poll::wall() % 1_000_000));
+    Pace {
+        rate: args.rate,
+        seed,
+        warmup: poll::span(args.warmup),
+        duration: poll::span(args.duration),
+        timeout: poll::span(args.timeout),
+    }
 }
 
 /// Once per target, before anything is measured.

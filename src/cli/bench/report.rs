@@ -89,20 +89,9 @@ impl Tally {
         self.latency.saturating_record(waited);
     }
 
-    fn micros(&self, percentile: f64) -> f64 {
-        thousandth(self.latency.value_at_percentile(percentile))
-    }
-
     /// One JSON object. Latencies are microseconds.
     pub(super) fn to_json(&self, frame: &Frame) -> Value {
         let rates = Rates::of(self, frame);
-        let mut latency = json!({
-            "mean": (self.latency.mean() / 10.0).round() / 100.0,
-            "max": thousandth(self.latency.max()),
-        });
-        for (name, percentile) in PERCENTILES {
-            latency[name] = json!(self.micros(percentile));
-        }
         let [connect, reset, timeout, answer] = self.losses;
         let statuses: serde_json::Map<_, _> = self
             .statuses
@@ -123,7 +112,7 @@ impl Tally {
             "requests_per_second": rates.requests,
             "points_per_second": rates.points,
             "bytes_per_second": rates.bytes,
-            "latency_us": latency,
+            "latency_us": latency_json(&self.latency),
             "errors": {
                 "connect": connect, "reset": reset, "timeout": timeout, "answer": answer,
                 "status": statuses,
@@ -171,18 +160,7 @@ impl Tally {
                 rates.requests, rates.points
             ),
         );
-        let all: Vec<_> = PERCENTILES
-            .iter()
-            .map(|(name, at)| format!("{name} {:.0}", self.micros(*at)))
-            .collect();
-        say(
-            "latency µs",
-            format!(
-                "{} max {:.0}",
-                all.join(" "),
-                thousandth(self.latency.max())
-            ),
-        );
+        say("latency µs", latency_text(&self.latency));
         say("errors", self.errors());
         text
     }
@@ -230,6 +208,29 @@ impl Rates {
             bytes: rate(tally.bytes),
         }
     }
+}
+
+/// Nanoseconds as microseconds, by name.
+pub(super) fn latency_json(latency: &Histogram<u64>) -> Value {
+    let mut json = json!({
+        "mean": (latency.mean() / 10.0).round() / 100.0,
+        "max": thousandth(latency.max()),
+    });
+    for (name, percentile) in PERCENTILES {
+        json[name] = json!(thousandth(latency.value_at_percentile(percentile)));
+    }
+    json
+}
+
+/// The same for people.
+pub(super) fn latency_text(latency: &Histogram<u64>) -> String {
+    let mut text = String::new();
+    for (name, percentile) in PERCENTILES {
+        let micros = thousandth(latency.value_at_percentile(percentile));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{name} {micros:.0} ");
+    }
+    text + &format!("max {:.0}", thousandth(latency.max()))
 }
 
 /// Nanoseconds as microseconds.

@@ -86,8 +86,9 @@ impl Counts {
         self.open -= 1;
     }
 
-    /// What `GET /stats` says. `requests`, `points` and `bytes` are of writes over HTTP alone.
-    pub(super) fn to_json(&self) -> String {
+    /// What `GET /stats` says. `requests`, `points` and `bytes` are of writes over HTTP alone;
+    /// `kernel_drops` are datagrams that came and never got here, as far as that is known.
+    pub(super) fn to_json(&self, kernel_drops: Option<u64>) -> String {
         let json =
             |row: &Row| json!({"requests": row.requests, "points": row.points, "bytes": row.bytes});
         let mut writes = Row::default();
@@ -113,6 +114,7 @@ impl Counts {
                 "datagrams": self.datagrams.requests,
                 "points": self.datagrams.points,
                 "bytes": self.datagrams.bytes,
+                "kernel_drops": kernel_drops,
             },
             "paths": Value::Object(paths),
         })
@@ -164,7 +166,7 @@ mod tests {
         counts.request(Route::RemoteWrite, 0, 5);
         counts.request(Route::Ping, 0, 0);
         counts.datagram(b"m v=1\nm v=2");
-        let json: Value = serde_json::from_str(&counts.to_json()).unwrap();
+        let json: Value = serde_json::from_str(&counts.to_json(Some(3))).unwrap();
         assert_eq!(
             (&json["requests"], &json["points"], &json["bytes"]),
             (&2.into(), &2.into(), &15.into())
@@ -173,5 +175,6 @@ mod tests {
             (&json["paths"]["/ping"]["requests"], &json["udp"]["points"]),
             (&1.into(), &2.into())
         );
+        assert_eq!(json["udp"]["kernel_drops"], 3);
     }
 }

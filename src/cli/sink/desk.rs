@@ -1,7 +1,7 @@
 //! What the stand-in backend says to each request, and what it keeps of it.
 //!
-//! Runs once per request, and allocates nothing then, but for `/stats`, for compressed bodies and for
-//! bodies that are larger than any before.
+//! Runs once per request and per batch of datagrams, and allocates nothing then, but for `/stats`, for
+//! compressed bodies and for bodies that are larger than any before.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,10 +10,10 @@ use flate2::read::MultiGzDecoder;
 
 use super::count::{Counts, points};
 use super::request::{Request, Route};
-use crate::limits::SINK_BODY_BYTES_MAX;
+use crate::cli::datagrams::Mailbox;
+use crate::limits::{SINK_BODY_BYTES_MAX, SINK_DATAGRAMS_BEFORE_STATS, TOOL_DATAGRAMS};
 
-/// Counts requests, records bodies and writes answers.
-#[derive(Debug)]
+/// Counts requests and datagrams, records bodies and writes answers.
 pub(super) struct Desk {
     /// What has been seen.
     pub(super) counts: Counts,
@@ -22,6 +22,9 @@ pub(super) struct Desk {
     record: Option<File>,
     failure: Option<io::Error>,
     plain: Vec<u8>,
+    mailbox: Option<Mailbox>,
+    /// A batch of datagrams on its way to the record.
+    gathered: Vec<u8>,
 }
 
 /// What becomes of the connection after an answer.
@@ -34,8 +37,14 @@ pub(super) enum Then {
 }
 
 impl Desk {
-    /// Writes are answered `status`, after the delay where there is one, and appended to `record`.
-    pub(super) fn new(status: u16, delayed: bool, record: Option<File>) -> Self {
+    /// Writes are answered `status`, after the delay where there is one, and appended to `record`, as
+    /// are the datagrams that come to `mailbox`.
+    pub(super) fn new(
+        status: u16,
+        delayed: bool,
+        record: Option<File>,
+        mailbox: Option<Mailbox>,
+    ) -> Self {
         Self {
             counts: Counts::default(),
             status,
@@ -43,6 +52,42 @@ impl Desk {
             record,
             failure: None,
             plain: Vec::new(),
+            mailbox,
+            gathered: Vec::new(),
+        }
+    }
+
+    /// Where datagrams come in, to register it.
+    pub(super) fn mailbox(&self) -> Option<&Mailbox> {
+        self.mailbox.as_ref()
+    }
+
+    /// Takes the datagrams that wait, or about as many as `most`.
+    pub(super) fn datagrams(&mut self, most: usize) {
+        let Some(mailbox) = &mut self.mailbox else {
+            return;
+        };
+        for _ in 0..most.div_ceil(TOOL_DATAGRAMS) {
+            let count = mailbox.take();
+            for index in 0..count {
+                let body = mailbox.datagram(index);
+                self.counts.datagram(body);
+                if self.record.is_some() {
+                    self.gathered.extend_from_slice(body);
+                    if !body.ends_with(b"\n") {
+                        self.gathered.push(b'\n');
+                    }
+                }
+            }
+            if let Some(file) = &mut self.record {
+                if let Err(error) = file.write_all(&self.gathered) {
+                    self.failure.get_or_insert(error);
+                }
+                self.gathered.clear();
+            }
+            if count < TOOL_DATAGRAMS {
+                return;
+            }
         }
     }
 
@@ -76,7 +121,12 @@ impl Desk {
                 with_body,
                 r#"{"results":[{"statement_id":0}]}"#,
             ),
-            Route::Stats => say(output, 200, keep, with_body, &self.counts.to_json()),
+            Route::Stats => {
+                // What has come is counted before it is told, so that the sum with the drops is exact.
+                self.datagrams(SINK_DATAGRAMS_BEFORE_STATS);
+                let drops = self.mailbox.as_ref().and_then(Mailbox::kernel_drops);
+                say(output, 200, keep, with_body, &self.counts.to_json(drops));
+            }
             _ => say(output, 404, keep, with_body, refusal(404)),
         }
         Then::Send

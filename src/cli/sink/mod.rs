@@ -6,15 +6,16 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::datagrams::Mailbox;
 use super::duration;
 use super::poll::{self, Nanos, Poll, Ready, Trigger};
 use crate::boot::kernel;
-use crate::limits::{ACCEPT_REST, TOOL_READ_BYTES};
+use crate::limits::{ACCEPT_REST, SINK_DATAGRAMS_PER_TURN, TOOL_READ_BYTES};
 use client::{Client, Fate};
 use desk::Desk;
 
@@ -29,7 +30,7 @@ pub struct SinkArgs {
     /// Where it listens for HTTP; port 0 lets the system choose
     #[arg(long, value_name = "ADDR")]
     pub http: SocketAddr,
-    /// Where it takes datagrams of line protocol
+    /// Where it takes datagrams of line protocol; port 0 lets the system choose
     #[arg(long, value_name = "ADDR")]
     pub udp: Option<SocketAddr>,
     /// What each write is answered
@@ -39,7 +40,7 @@ pub struct SinkArgs {
     /// How much later each write is answered, such as 250ms
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration::parse)]
     pub delay: Duration,
-    /// Appends each body to this file, a newline after each that has none
+    /// Appends each body and each datagram to this file, a newline after each that has none
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 }
@@ -91,7 +92,6 @@ struct Sink {
     listener: TcpListener,
     /// Set while the system has no descriptor left for another connection.
     resting: Option<Nanos>,
-    udp: Option<UdpSocket>,
     slots: Vec<Slot>,
     free: Vec<usize>,
     held: VecDeque<Held>,
@@ -108,8 +108,8 @@ impl Sink {
                 args.http
             )
         })?;
-        let udp = match args.udp {
-            Some(addr) => Some(UdpSocket::bind(addr).map_err(|error| {
+        let mailbox = match args.udp {
+            Some(addr) => Some(Mailbox::bind(addr).map_err(|error| {
                 format!("cannot listen on udp {addr}: {error}; choose another --udp")
             })?),
             None => None,
@@ -124,16 +124,11 @@ impl Sink {
             None => None,
         };
         let delay = poll::span(args.delay);
-        let desk = Desk::new(args.status, delay > 0, record);
-        Self::register(listener, udp, desk, delay).map_err(|error| error.to_string())
+        let desk = Desk::new(args.status, delay > 0, record, mailbox);
+        Self::register(listener, desk, delay).map_err(|error| error.to_string())
     }
 
-    fn register(
-        listener: TcpListener,
-        udp: Option<UdpSocket>,
-        desk: Desk,
-        delay: Nanos,
-    ) -> io::Result<Self> {
+    fn register(listener: TcpListener, desk: Desk, delay: Nanos) -> io::Result<Self> {
         let poll = Poll::new()?;
         listener.set_nonblocking(true)?;
         poll.add(&listener, LISTENER, Trigger::Level)?;
@@ -141,17 +136,16 @@ impl Sink {
             "sink listening on http://{}",
             listener.local_addr()?
         )];
-        if let Some(udp) = &udp {
-            udp.set_nonblocking(true)?;
-            poll.add(udp, DATAGRAMS, Trigger::Level)?;
-            greeting.push(format!("sink listening on udp://{}", udp.local_addr()?));
+        if let Some(mailbox) = desk.mailbox() {
+            poll.add(mailbox.socket(), DATAGRAMS, Trigger::Level)?;
+            let address = mailbox.socket().local_addr()?;
+            greeting.push(format!("sink listening on udp://{address}"));
         }
         Ok(Self {
             greeting,
             poll,
             listener,
             resting: None,
-            udp,
             slots: Vec::new(),
             free: Vec::new(),
             held: VecDeque::new(),
@@ -173,7 +167,7 @@ impl Sink {
                 match token {
                     STOP => return Ok(()),
                     LISTENER => self.accept()?,
-                    DATAGRAMS => self.datagrams(),
+                    DATAGRAMS => self.desk.datagrams(SINK_DATAGRAMS_PER_TURN),
                     slot => self.turn(slot, |client, scratch, desk| {
                         client.ready(hangup, scratch, desk)
                     }),
@@ -210,17 +204,6 @@ impl Sink {
             self.poll.add(client.stream(), slot, Trigger::Edge)?;
             self.slots[slot].client = Some(client);
             self.desk.counts.opened();
-        }
-    }
-
-    /// Takes some of the datagrams that wait; the poll tells of the rest.
-    fn datagrams(&mut self) {
-        let Some(udp) = &self.udp else { return };
-        for _ in 0..DATAGRAMS_PER_TURN {
-            let Ok(size) = udp.recv(&mut self.scratch) else {
-                return;
-            };
-            self.desk.counts.datagram(&self.scratch[..size]);
         }
     }
 
@@ -275,4 +258,3 @@ fn open_record(path: &PathBuf) -> io::Result<File> {
 const LISTENER: usize = usize::MAX - 1;
 const DATAGRAMS: usize = usize::MAX - 2;
 const STOP: usize = usize::MAX - 3;
-const DATAGRAMS_PER_TURN: usize = 256;
