@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::limits;
-use crate::plan::BackendId;
+use crate::plan::{BackendId, OutputId};
 
 /// One change of state, as a shard saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +104,31 @@ pub enum Event {
     SpoolRecovered {
         /// Which shard's log.
         shard: usize,
+    },
+    /// An output over UDP does not take datagrams.
+    OutputDown {
+        /// Who saw it.
+        shard: usize,
+        /// Which output.
+        output: OutputId,
+        /// What was seen.
+        why: String,
+    },
+    /// It has refused none for a moment.
+    OutputUp {
+        /// Who saw it.
+        shard: usize,
+        /// Which output.
+        output: OutputId,
+    },
+    /// The kernel drops datagrams, since the queue of a UDP door is full; or a loss has ended.
+    UdpLoss {
+        /// Whose queue.
+        shard: usize,
+        /// Which UDP door of the plan.
+        door: usize,
+        /// How many were lost, once it has ended.
+        lost: Option<u64>,
     },
     /// A task met a bug and was ended; its connection is closed, everything else goes on.
     TaskPanicked {

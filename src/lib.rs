@@ -3,8 +3,10 @@
 //!
 //! ```text
 //!  client ─ HTTP ─▶ front ─▶ write ─▶ fanout ─┬─▶ backend ─▶ InfluxDB / Prometheus
-//!                     │                       ├─▶ backend ─▶ InfluxDB / Prometheus
-//!                     │                       └─▶ spool ─▶ replay ─▶ backend, later
+//!                     │                 ▲     ├─▶ backend ─▶ InfluxDB / Prometheus
+//!                     │                 │     └─▶ spool ─▶ replay ─▶ backend, later
+//!                     │                 │
+//!  client ─ UDP ──────┼────▶ udp ───────┴─▶ UDP output
 //!                     └─▶ admin: /ping /health /ready /status /metrics /admin/flush
 //! ```
 //!
@@ -15,7 +17,8 @@
 //! → `write` → `http/target`, `payload/line` → `fanout` → (`spool/keeper`) → `backend/pool` →
 //! `backend/exchange` → `fanout/verdict` → `http/response`, written by `front/connection`. What a
 //! backend missed goes `spool/log` → `spool/source` → `replay/queue` → `replay/delivery` →
-//! `backend/errand`.
+//! `backend/errand`. A datagram goes `engine/datagram` → `udp/door` → `udp/sorter`, `payload/judge` →
+//! `udp/pack` → `udp/outlet`, or → `udp/carrier` → `fanout`.
 //!
 //! # Floors
 //!
@@ -26,7 +29,7 @@
 //! |---|---|---|
 //! | 8 | `cli` | one file per subcommand |
 //! | 7 | `config`, `boot` | the file and the environment become a `Plan`; a `Plan` becomes running shards |
-//! | 6 | `front` | the HTTP door of one shard |
+//! | 6 | `front`, `udp` | the doors of one shard: HTTP, UDP |
 //! | 5 | `write`, `admin`, `replay` | what the relay does |
 //! | 4 | `fanout` | one write, every backend at once |
 //! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
@@ -44,6 +47,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod front;
+pub mod udp;
 
 pub mod write;
 

@@ -3,6 +3,8 @@
 //! A queue, buffer, count or wait that is not named here does not exist. Each says what gives way.
 //! What an operator may set is a default here and a field of the plan there.
 
+pub mod udp;
+
 use std::time::Duration;
 
 /// One kibibyte.
@@ -169,6 +171,11 @@ pub const VERSION_BYTES_MAX: usize = 64;
 /// Addresses kept of one name. What DNS says past it is ignored.
 pub const ADDRESSES_MAX: usize = 16;
 
+/// Bytes of measurement and tags, and of what a series is stored by. Past it the line is no point.
+/// (InfluxDB's own bound.)
+pub const KEY_BYTES_MAX: usize = 65_535;
+/// Tags out of order among which a repeated one is looked for. Past it a line is sent alone.
+pub const UNSORTED_TAGS_MAX: usize = 128;
 // ---- The spool ---------------------------------------------------------------------------------
 
 /// Bytes that one backend may be owed. Past it `when-full` decides.
@@ -342,6 +349,32 @@ pub const BENCH_LINES_MAX: usize = 100_000;
 pub const BENCH_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two connects of one connection of `bench`, after a failed one.
 pub const BENCH_CONNECT_REST: Duration = Duration::from_millis(50);
+/// Datagrams that one system call of the tools takes or gives.
+pub const TOOL_DATAGRAMS: usize = 64;
+/// Bytes of one datagram: what UDP can carry over IPv4. Past it the arguments are refused.
+pub const TOOL_DATAGRAM_BYTES_MAX: usize = 65_507;
+/// What may wait at a UDP socket of the tools, where the system allows it. Past it the kernel drops,
+/// and counts.
+pub const TOOL_UDP_BUFFER_BYTES: usize = 64 * MIB;
+/// Datagrams that `sink` takes before its connections get their turn.
+pub const SINK_DATAGRAMS_PER_TURN: usize = 1024;
+/// Datagrams that `sink` takes before it says what it has counted. The rest is counted later.
+pub const SINK_DATAGRAMS_BEFORE_STATS: usize = 256 * KIB;
+/// Sockets from which one `bench` sends datagrams. Past it the arguments are refused.
+pub const BENCH_SOCKETS_MAX: usize = 64;
+/// Places where one `bench` receives datagrams. Past it the arguments are refused.
+pub const BENCH_RECEIVERS_MAX: usize = 16;
+/// Lines of one socket within which `bench` can tell a late one from one that has come before. What
+/// comes later than that is counted as duplicated.
+pub const BENCH_SEEN_LINES: usize = 4 * MIB;
+/// Between two bursts of datagrams of `bench`; each is at most twice as much as is due in it.
+pub const BENCH_BURST_GAP: Duration = Duration::from_micros(500);
+/// How long a socket of `bench` rests that takes no datagram.
+pub const BENCH_SOCKET_REST: Duration = Duration::from_micros(100);
+/// Batches that `bench` takes from one receiver before it sends again.
+pub const BENCH_BATCHES_PER_TURN: usize = 16;
+/// How long `bench` waits for datagrams after the last was sent, whatever still comes.
+pub const BENCH_LINGER_MAX: Duration = Duration::from_secs(10);
 
 /// Records that `spool show` shows where no other count is asked for. Past it it says that there are more.
 pub const SHOW_RECORDS: usize = 100;
@@ -359,6 +392,7 @@ pub const fn shard_bytes_max() -> usize {
     sum += LEDGER_ENTRIES_MAX * LEDGER_ENTRY_BYTES; // the young end of the log
     sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
+    sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits
     sum + READ_BUFFER_BYTES
 }
 

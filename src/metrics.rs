@@ -53,12 +53,14 @@ pub enum Path {
     Metrics,
     /// `/admin/flush`
     Flush,
+    /// No path: what came by UDP.
+    Udp,
     /// Everything else, and what was no request at all.
     Other,
 }
 
 /// Labels of [`Path`], by its number.
-pub const PATHS: [&str; 12] = [
+pub const PATHS: [&str; 13] = [
     "/write",
     "/api/v2/write",
     "/api/v3/write_lp",
@@ -70,6 +72,7 @@ pub const PATHS: [&str; 12] = [
     "/status",
     "/metrics",
     "/admin/flush",
+    "udp",
     "other",
 ];
 
@@ -164,6 +167,80 @@ pub struct ShardMetrics {
     pub accepted: Counter,
     /// Per backend, in the order of the plan.
     pub backends: Vec<BackendMetrics>,
+    /// What came by UDP.
+    pub udp: UdpMetrics,
+    /// Per output over UDP, in the order of the plan.
+    pub outputs: Vec<OutputMetrics>,
+}
+
+/// Why lines that came by UDP were not passed on, or not by one output, by the number of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpDrop {
+    /// It is no point.
+    Malformed,
+    /// It would kill an `influxd`.
+    Poison,
+    /// No datagram is as long.
+    TooLong,
+    /// An output over UDP did not take it.
+    Output,
+    /// No backend over HTTP took it, and it is not owed either.
+    Backend,
+    /// A backend over HTTP refused it, and none took it.
+    Refused,
+    /// Backends over HTTP are too slow, and what waits for them is as much as may be.
+    Overload,
+    /// There is no output.
+    Nowhere,
+}
+
+/// Labels of [`UdpDrop`], by its number.
+pub const UDP_DROPS: [&str; 8] = [
+    "malformed",
+    "poison",
+    "too-long",
+    "output",
+    "backend",
+    "refused",
+    "overload",
+    "no-output",
+];
+
+/// What one shard counts about UDP.
+#[derive(Debug, Default)]
+pub struct UdpMetrics {
+    /// Datagrams received.
+    pub datagrams: Counter,
+    /// Bytes of them.
+    pub bytes: Counter,
+    /// Datagrams that the kernel dropped, since its queue was full.
+    pub kernel_drops: Counter,
+    /// Lines that were dropped, by [`UDP_DROPS`].
+    pub dropped: [Counter; UDP_DROPS.len()],
+    /// Lines that were longer than an output's `mtu`, and sent alone.
+    pub over_mtu: Counter,
+    /// Datagrams taken from the socket of a shard that was behind.
+    pub helped: Counter,
+}
+
+impl UdpMetrics {
+    /// Counts lines that were dropped.
+    pub fn drop(&self, why: UdpDrop, lines: u64) {
+        self.dropped[why as usize].add(lines);
+    }
+}
+
+/// What one shard counts about one output over UDP.
+#[derive(Debug, Default)]
+pub struct OutputMetrics {
+    /// Datagrams sent.
+    pub datagrams: Counter,
+    /// Bytes of them.
+    pub bytes: Counter,
+    /// Datagrams that came back as refused: nobody receives there.
+    pub refused: Counter,
+    /// Datagrams that the kernel did not take.
+    pub failed: Counter,
 }
 
 /// What one shard counts about one backend.
@@ -188,10 +265,11 @@ pub struct BackendMetrics {
 }
 
 impl ShardMetrics {
-    /// Rows for `backends` backends, all zero.
-    pub fn new(backends: usize) -> Self {
+    /// Rows for `backends` backends and `outputs` outputs over UDP, all zero.
+    pub fn new(backends: usize, outputs: usize) -> Self {
         Self {
             backends: (0..backends).map(|_| BackendMetrics::default()).collect(),
+            outputs: (0..outputs).map(|_| OutputMetrics::default()).collect(),
             ..Self::default()
         }
     }
@@ -204,7 +282,7 @@ impl ShardMetrics {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUCKETS_US, Histogram, PATHS, Path, VERBS, Verb};
+    use super::{BUCKETS_US, Histogram, PATHS, Path, UDP_DROPS, UdpDrop, VERBS, Verb};
     use std::time::Duration;
 
     #[test]
@@ -212,6 +290,9 @@ mod tests {
         assert_eq!(PATHS[Path::Other as usize], "other");
         assert_eq!(PATHS[Path::Ready as usize], "/ready");
         assert_eq!(PATHS[Path::Flush as usize], "/admin/flush");
+        assert_eq!(PATHS[Path::Udp as usize], "udp");
+        assert_eq!(UDP_DROPS[UdpDrop::Nowhere as usize], "no-output");
+        assert_eq!(UDP_DROPS[UdpDrop::Output as usize], "output");
         assert_eq!(VERBS[Verb::Other as usize], "other");
     }
 

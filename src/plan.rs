@@ -27,8 +27,13 @@ pub struct Plan {
     pub spool: Option<SpoolPlan>,
     /// The HTTP doors; each shard binds all of them.
     pub listeners: Vec<ListenerPlan>,
-    /// The outputs of all listeners, in the order of the file; [`BackendId`] is an index into it.
+    /// The UDP doors; each shard binds all of them.
+    pub udp: Vec<UdpPlan>,
+    /// The outputs of all HTTP listeners, then those of UDP listeners over HTTP, in the order of the file;
+    /// [`BackendId`] is an index into it.
     pub backends: Vec<BackendPlan>,
+    /// The outputs of all UDP listeners over UDP; [`OutputId`] is an index into it.
+    pub outputs: Vec<OutputPlan>,
     /// Keys that are set, valid, and have no effect in this version: one sentence each.
     pub not_in_force: Vec<String>,
     /// Valid wishes that it would be unsafe to ignore and that this version cannot fulfil: one
@@ -41,6 +46,21 @@ pub struct Plan {
 /// Which backend: an index into [`Plan::backends`], valid by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendId(pub usize);
+
+/// Which output over UDP: an index into [`Plan::outputs`], valid by construction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputId(pub usize);
+
+impl Plan {
+    /// The backends behind each door that the spool keeps writes for, and whether a write is owed even if
+    /// none of them takes it: HTTP listeners in their order, then what UDP listeners send over HTTP.
+    pub fn doors(&self) -> impl Iterator<Item = (&[BackendId], bool)> {
+        let http = self.listeners.iter();
+        let http = http.map(|listener| (&*listener.outputs, false));
+        let carried = self.udp.iter().flat_map(|udp| &udp.carried);
+        http.chain(carried.map(|carried| (&*carried.outputs, true)))
+    }
+}
 
 /// The admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,6 +216,79 @@ pub struct ListenerPlan {
     pub acks: usize,
     /// Its backends, in the order of the file. May be empty: then each write is answered 503.
     pub outputs: Vec<BackendId>,
+}
+
+/// One UDP door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpPlan {
+    /// For logs; unique.
+    pub name: String,
+    /// Where it receives. Port 0 lets the kernel choose one, the same for all shards.
+    pub bind: SocketAddr,
+    /// Bytes of its queue in the kernel, per shard.
+    pub read_buffer_bytes: usize,
+    /// Whether somebody asked for so many: then it is said if the kernel gives fewer.
+    pub read_buffer_is_asked: bool,
+    /// The unit of timestamps, in and out.
+    pub unit: TimeUnit,
+    /// Each datagram goes to one output that is up, instead of to all.
+    pub balance: bool,
+    /// Which shard gets a datagram.
+    pub steering: UdpSteering,
+    /// The kernel may merge datagrams that come together.
+    pub gro: bool,
+    /// Datagrams that are taken by one system call.
+    pub batch: usize,
+    /// How long datagrams wait for others that are packed with them; zero is not at all.
+    pub flush_window: Duration,
+    /// Outputs over UDP.
+    pub outputs: Vec<OutputId>,
+    /// Outputs over HTTP, those with an equal query together.
+    pub carried: Vec<CarriedPlan>,
+}
+
+/// Which shard gets a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpSteering {
+    /// All of a sender's the same, but others take some from it while it is behind.
+    Help,
+    /// All of a sender's the same.
+    Flow,
+    /// Any.
+    Spread,
+}
+
+/// A unit of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeUnit {
+    /// As `precision` of InfluxDB 1.x spells it.
+    pub word: &'static str,
+    /// Nanoseconds.
+    pub ns: i64,
+}
+
+/// Outputs of a UDP door that are sent its points over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarriedPlan {
+    /// The query of each write, without `?`; it may hold a password.
+    pub query: Secret,
+    /// Who gets it.
+    pub outputs: Vec<BackendId>,
+}
+
+/// One output over UDP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPlan {
+    /// As in the file; for logs.
+    pub name: String,
+    /// Its label in metrics: the name, or `listener/name` where two listeners use the name.
+    pub label: String,
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Largest datagram that lines are packed into, in bytes.
+    pub mtu: usize,
 }
 
 /// One backend.

@@ -26,6 +26,8 @@ pub struct World {
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// One per backend, in the order of the plan.
     pub backends: Vec<Arc<Shared>>,
+    /// One per output over UDP, in the order of the plan.
+    pub outputs: Vec<Arc<Shared>>,
     /// What is kept of what backends miss; `None` is off.
     pub spool: Option<SpoolWorld>,
     /// Whether a drain has begun.
@@ -68,6 +70,8 @@ pub struct Shard {
     pub answer: RefCell<Vec<u8>>,
     /// Client connections open.
     pub connections: Cell<usize>,
+    /// UDP doors that take datagrams.
+    pub datagram_doors: Cell<usize>,
     /// A drain has begun: answers close their connections.
     pub draining: Cell<bool>,
 }
@@ -116,7 +120,14 @@ impl Shard {
             inflater: RefCell::default(),
             answer: RefCell::default(),
             connections: Cell::new(0),
+            datagram_doors: Cell::new(0),
             draining: Cell::new(false),
         })
+    }
+
+    /// Whether what backends refuse or miss at this door of the spool is owed all the same.
+    pub fn keeps_all(&self, door: u16) -> bool {
+        let keeper = self.keeper.as_ref();
+        keeper.is_some_and(|keeper| keeper.keeps_all(door))
     }
 }

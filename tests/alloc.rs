@@ -10,7 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -121,9 +121,15 @@ fn write(stream: &mut TcpStream, segments: usize) {
     }
 }
 
-/// A relay in a thread of this process, on one CPU, in front of two sinks; its shard's thread, which is
-/// none of `others`.
-fn relay(address: &str, a: &Sink, b: &Sink, spool: Option<&str>, others: &[i32]) -> i32 {
+/// A relay in a thread of this process, on one CPU, in front of two sinks, with more variables; its
+/// shard's thread, which is none of `others`.
+fn relay(
+    address: &str,
+    a: &Sink,
+    b: &Sink,
+    more: &[(&'static str, String)],
+    others: &[i32],
+) -> i32 {
     let allowed = rustix::thread::sched_getaffinity(None).unwrap();
     let cpu = (0..1024).find(|&cpu| allowed.is_set(cpu)).unwrap();
     let env = [
@@ -135,8 +141,7 @@ fn relay(address: &str, a: &Sink, b: &Sink, spool: Option<&str>, others: &[i32])
             format!("a=http://{},b=http://{}", a.address, b.address),
         ),
     ];
-    let spool = spool.map(|dir| ("RELAY_SPOOL_DIR", dir.to_owned()));
-    let env = env.into_iter().chain(spool);
+    let env = env.into_iter().chain(more.iter().cloned());
     let env: Vec<_> = env.map(|(name, value)| (name.to_owned(), value)).collect();
     let secrets = |_: &str| Err("no file".to_owned());
     let facts = Facts {
@@ -174,16 +179,31 @@ fn thread_named(name: &str, others: &[i32]) -> Option<i32> {
 }
 
 #[test]
-fn a_warm_write_allocates_nothing_with_and_without_a_spool() {
+fn a_warm_write_allocates_nothing_with_and_without_a_spool_nor_does_a_datagram() {
     let (a, b) = (sink(), sink());
     let folder = std::env::temp_dir().join(format!("relay-alloc-{}", std::process::id()));
     let dir = folder.display().to_string();
     // glommio's second thread of a shard has the shard's name too.
     let mut others = Vec::new();
-    for spool in [None, Some(dir.as_str())] {
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagrams = format!("127.0.0.1:{}", free_port());
+    let udp = [
+        ("RELAY_UDP_BIND_ADDR", datagrams.clone()),
+        (
+            "RELAY_UDP_OUTPUTS",
+            format!("u={}", receiver.local_addr().unwrap()),
+        ),
+    ];
+    for more in [&[][..], &[("RELAY_SPOOL_DIR", dir)], &udp] {
         let address = format!("127.0.0.1:{}", free_port());
-        let shard = relay(&address, &a, &b, spool, &others);
-        watch(&address, shard);
+        let shard = relay(&address, &a, &b, more, &others);
+        let mut stream = TcpStream::connect(&address).unwrap();
+        watch(shard, |writes| write(&mut stream, writes));
+        if more == udp {
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            sender.connect(&datagrams).unwrap();
+            watch(shard, |count| pass(&sender, &receiver, count));
+        }
         while let Some(thread) = thread_named("shard-0", &others) {
             others.push(thread);
         }
@@ -191,18 +211,35 @@ fn a_warm_write_allocates_nothing_with_and_without_a_spool() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// Sends so many datagrams, a few at a time, and receives what the relay makes of them.
+fn pass(sender: &UdpSocket, receiver: &UdpSocket, count: usize) {
+    let mut buffer = [0; 2048];
+    for _ in 0..count / 10 {
+        for _ in 0..10 {
+            sender.send(b"cpu,host=a load=0.64\nno point").unwrap();
+        }
+        let mut lines = 0;
+        while lines < 10 {
+            let bytes = receiver.recv(&mut buffer).unwrap();
+            lines += buffer[..bytes]
+                .iter()
+                .filter(|&&byte| byte == b'\n')
+                .count();
+        }
+    }
+}
+
 /// One allocation per write would be as many as there are writes, each time. A busy machine lets a sink
 /// fall behind, and more writes in flight than ever before take buffers: then it is tried again.
-fn watch(address: &str, shard: i32) {
-    let mut stream = TcpStream::connect(address).unwrap();
+fn watch(shard: i32, mut write: impl FnMut(usize)) {
     let few = u64::try_from(WATCHED_WRITES / 5).unwrap();
     let mut tries = Vec::new();
     while tries.len() < 5 {
-        write(&mut stream, 500); // warm
+        write(500); // warm
         SEEN.store(0, Ordering::Relaxed);
         OURS.store(0, Ordering::Relaxed);
         WATCHED.store(shard, Ordering::Relaxed);
-        write(&mut stream, WATCHED_WRITES);
+        write(WATCHED_WRITES);
         WATCHED.store(0, Ordering::Relaxed);
         assert!(
             SEEN.load(Ordering::Relaxed) > 0,

@@ -177,8 +177,18 @@ fn a_file_of_the_original_loads_unchanged() {
         (Duration::from_secs(10), "local2")
     );
     assert!(plan.refused.is_empty());
-    assert_eq!(plan.not_in_force.len(), 1, "{:#?}", plan.not_in_force);
-    assert!(plan.not_in_force[0].starts_with("udp[0] is set, but"));
+    assert!(plan.not_in_force.is_empty(), "{:#?}", plan.not_in_force);
+    let udp = &plan.udp[0];
+    assert_eq!(udp.name, "example-udp");
+    let outputs = udp.outputs.iter().map(|id| &plan.outputs[id.0]);
+    let outputs: Vec<_> = outputs
+        .map(|output| (&*output.label, &*output.host, output.port, output.mtu))
+        .collect();
+    let (one, two) = (
+        ("local1", "127.0.0.1", 8089, 512),
+        ("local2", "127.0.0.1", 7089, 1024),
+    );
+    assert_eq!(outputs, [one, two]);
     let kept: Vec<Kept> = plan.backends.iter().map(kept).collect();
     assert_eq!(kept, [NOT_KEPT, (100 * MIB, 50 * 1024, 5_000), NOT_KEPT]);
     assert_eq!(plan.spool, Some(spool_in(None)));
@@ -289,8 +299,12 @@ udp.bind-addr                     | ":8089"                            | [::]:80
 udp.read-buffer                   | 212992                             | 208KiB
 udp.precision                     | "ms"                               | ms
 udp.mode                          | "balance"                          | balance
+udp.steering                      | "flow"                             | flow
+udp.gro                           | true                               | true
+udp.batch                         | 32                                 | 32
+udp.flush-window                  | "5ms"                              | 5ms
 udp.output.name                   | "a"                                | a
-udp.output.location               | "http://u:hunter2@h:1/?p=hunter2"                 | http://h:1/
+udp.output.location               | "http://u:hunter2@h:1/?db=x&p=hunter2"            | http://h:1/
 udp.output.mtu                    | 512                                | 512
 filter.tag-expression             | "^h"                               | ^h
 filter.measurement-expression     | "cpu"                              | cpu
@@ -943,7 +957,94 @@ fn nothing_configured_says_what_to_set() {
         none.plan.notes
     );
     let udp = file("[[udp]]\nbind-addr = \":8089\"");
-    assert!(udp.plan.listeners.is_empty() && udp.plan.refused.len() == 1);
+    assert!(udp.plan.listeners.is_empty() && udp.plan.refused.is_empty());
+    assert!(
+        udp.plan.notes[0].contains("no outputs"),
+        "{:?}",
+        udp.plan.notes
+    );
+    let env = load(
+        None,
+        &[
+            ("RELAY_UDP_BIND_ADDR", ":8089"),
+            ("RELAY_UDP_OUTPUTS", "a=h:1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            env.plan.listeners.len(),
+            env.plan.udp.len(),
+            env.plan.outputs.len()
+        ),
+        (0, 1, 1)
+    );
+}
+
+#[test]
+fn outputs_of_udp_go_by_their_location() {
+    let text = "[[udp]]\nbind-addr = \":8089\"\nprecision = \"ms\"\noutput = [
+        { name = \"a\", location = \"[::1]:8089\", mtu = 0 },
+        { location = \"host.example:8090\", mtu = 512 },
+        { name = \"c\", location = \"http://u:hunter2@h:8086/?db=x&rp=y\" },
+        { name = \"d\", location = \"http://i/write?db=x&rp=y\" },
+        { name = \"e\", location = \"http://j:1?db=z\" },
+    ]\n";
+    let effective = file(text);
+    let plan = &effective.plan;
+    let outputs = plan
+        .outputs
+        .iter()
+        .map(|output| (&*output.label, &*output.host, output.port, output.mtu));
+    assert_eq!(
+        outputs.collect::<Vec<_>>(),
+        [
+            ("a", "::1", 8089, 1024),
+            ("host.example:8090", "host.example", 8090, 512)
+        ]
+    );
+    let carried = plan.udp[0].carried.iter();
+    let carried: Vec<_> = carried
+        .map(|carried| (&*carried.query.0, carried.outputs.len()))
+        .collect();
+    assert_eq!(
+        carried,
+        [("db=x&rp=y&precision=ms", 2), ("db=z&precision=ms", 1)]
+    );
+    let backends = plan
+        .backends
+        .iter()
+        .map(|plan| (&*plan.label, &*plan.endpoints.write, plan.port));
+    assert_eq!(
+        backends.collect::<Vec<_>>(),
+        [
+            ("c", "/write", 8086),
+            ("d", "/write", 80),
+            ("e", "/write", 1)
+        ]
+    );
+    assert!(
+        plan.backends[0].authorization.is_some() && !format!("{effective:?}").contains("hunter2")
+    );
+    // Each of them is a door of the spool; with balance, each output is one.
+    let doors = |plan: &influxdb_relay::plan::Plan| {
+        plan.doors()
+            .map(|(outputs, _)| outputs.len())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(doors(plan), [2, 1]);
+    let balance = file(&text.replace("precision = \"ms\"", "mode = \"balance\""));
+    assert_eq!(doors(&balance.plan), [1, 1, 1]);
+    for (location, at) in [
+        ("http://h:1", "a URL without db"),
+        ("http://h:1/?db=", "a URL without db"),
+        ("http://h:1/?db=x&precision=s", "a precision in the query"),
+    ] {
+        let text =
+            format!("[[udp]]\nbind-addr = \":1\"\noutput = [{{ location = \"{location}\" }}]\n");
+        let problems = load(Some(&text), &[]).unwrap_err();
+        assert_eq!((problems.len(), &*problems[0].found), (1, at), "{location}");
+    }
 }
 
 #[test]

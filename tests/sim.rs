@@ -127,12 +127,11 @@ fn what_a_failed_flush_loses_is_counted() {
     let log = log::Log::new(disk.clone(), Arc::new(track::Track::new(1, 0, names)), 2048);
     let rules = door::Rules {
         when_full: WhenFull::DropOldest,
-        accept_when_all_fail: false,
         sync_first: false,
         write_through_bytes: usize::MAX,
     };
     let outputs = [(BackendId(0), true, true), (BackendId(1), true, true)];
-    let doors = vec![door::Door::new(&outputs)];
+    let doors = vec![door::Door::new(&outputs, door::Keep::Accepted)];
     let keeper = keeper::Keeper::new(0, Arc::clone(&board), doors, &[1 << 20; 2], rules, log);
     let parts = record::Parts {
         kind: 0,

@@ -61,8 +61,13 @@ impl Page {
 }
 
 /// The label that names a backend.
-pub fn backend(label: &str) -> String {
-    format!("backend=\"{}\"", escape(label))
+pub fn backend(name: &str) -> String {
+    label("backend", name)
+}
+
+/// A label and its value.
+pub fn label(name: &str, value: &str) -> String {
+    format!("{name}=\"{}\"", escape(value))
 }
 
 /// The label of a row of statuses.

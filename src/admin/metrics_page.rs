@@ -2,9 +2,10 @@
 
 use crate::admin::exposition::{self, Page, code};
 use crate::admin::spool_page;
+use crate::admin::udp_page;
 use crate::events::Events;
 use crate::metrics::{
-    BackendMetrics, CODES, Counter, FAILURES, Histogram, PATHS, ShardMetrics, VERBS,
+    BackendMetrics, CODES, Counter, FAILURES, Histogram, PATHS, Path, ShardMetrics, VERBS,
 };
 use crate::shard::World;
 
@@ -15,6 +16,7 @@ pub fn page(world: &World, events: &Events, now_ms: u64) -> String {
     page.clients(&shards);
     page.backends(world);
     spool_page::write(&mut page, world, now_ms);
+    udp_page::write(&mut page, world);
     page.head(
         "relay_events_dropped_total",
         "counter",
@@ -70,7 +72,8 @@ impl Page {
         self.row(name, "", sum(shards, |shard| &shard.request_bytes));
         let name = "relay_points_total";
         self.head(name, "counter", "Points in line-protocol writes, by path.");
-        for (p, path) in PATHS.iter().enumerate().take(3) {
+        let has_points = |p: &usize| *p < 3 || *p == Path::Udp as usize;
+        for (p, path) in PATHS.iter().enumerate().filter(|(p, _)| has_points(p)) {
             self.row(
                 name,
                 &format!("path=\"{path}\""),

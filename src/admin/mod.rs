@@ -12,6 +12,7 @@ pub mod permit;
 pub mod ready;
 pub mod spool_page;
 pub mod status;
+pub mod udp_page;
 
 use std::rc::Rc;
 

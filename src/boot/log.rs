@@ -40,38 +40,37 @@ pub(super) fn start(world: &Arc<World>, queue: Receiver<Event>) -> Result<(), St
     helper("log", move || {
         let mut down = vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()];
         let mut failing = vec![false; world.plan.cpus.len()];
+        let mut datagrams = Datagrams::new(&world);
         for event in queue {
             match event {
+                Event::OutputDown { .. } | Event::OutputUp { .. } | Event::UdpLoss { .. } => {
+                    datagrams.say(&world, event);
+                }
                 Event::BackendDown {
                     shard,
                     backend,
                     why,
                 } => {
-                    let first = down[backend.0].iter().all(|down| !down);
-                    down[backend.0][shard] = true;
-                    if first {
+                    if begins(&mut down[backend.0], shard) {
                         is_down(&world, backend, &why);
                     }
                 }
                 Event::BackendUp { shard, backend } => {
-                    let was_down = std::mem::replace(&mut down[backend.0][shard], false);
-                    if was_down && down[backend.0].iter().all(|down| !down) {
+                    if ends(&mut down[backend.0], shard) {
                         is_up(&world, backend);
                     }
                 }
                 Event::SpoolFailed { shard, why } => {
-                    if failing.iter().all(|failing| !failing) {
+                    if begins(&mut failing, shard) {
                         tracing::error!(
                             why,
                             "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
                              it does; free space or repair it, no restart is needed"
                         );
                     }
-                    failing[shard] = true;
                 }
                 Event::SpoolRecovered { shard } => {
-                    failing[shard] = false;
-                    if failing.iter().all(|failing| !failing) {
+                    if ends(&mut failing, shard) {
                         tracing::info!("the spool's disk takes writes again");
                     }
                 }
@@ -79,6 +78,68 @@ pub(super) fn start(world: &Arc<World>, queue: Receiver<Event>) -> Result<(), St
             }
         }
     })
+}
+
+/// What is wrong with UDP, as each shard sees it: told by the first that does, and by the last.
+struct Datagrams {
+    down: Vec<Vec<bool>>,
+    losing: Vec<Vec<bool>>,
+    lost: Vec<u64>,
+}
+
+impl Datagrams {
+    fn new(world: &World) -> Self {
+        let per_shard = vec![false; world.plan.cpus.len()];
+        Self {
+            down: vec![per_shard.clone(); world.plan.outputs.len()],
+            losing: vec![per_shard; world.plan.udp.len()],
+            lost: vec![0; world.plan.udp.len()],
+        }
+    }
+
+    fn say(&mut self, world: &World, event: Event) {
+        match event {
+            Event::OutputDown { shard, output, why } if begins(&mut self.down[output.0], shard) => {
+                let label = &world.plan.outputs[output.0].label;
+                tracing::warn!(output = %label, why, "output does not take datagrams: they are lost for it");
+            }
+            Event::OutputUp { shard, output } if ends(&mut self.down[output.0], shard) => {
+                let label = &world.plan.outputs[output.0].label;
+                tracing::info!(output = %label, "output has refused nothing for a moment");
+            }
+            Event::UdpLoss { shard, door, lost } => {
+                let listener = &world.plan.udp[door].name;
+                match lost {
+                    None if begins(&mut self.losing[door], shard) => tracing::warn!(
+                        %listener,
+                        "the kernel drops datagrams, since they come faster than they are taken: raise read-buffer, or \
+                         give the relay more cpus"
+                    ),
+                    None => {}
+                    Some(lost) => {
+                        self.lost[door] += lost;
+                        if ends(&mut self.losing[door], shard) {
+                            let lost = std::mem::take(&mut self.lost[door]);
+                            tracing::info!(%listener, lost, "the kernel drops no datagrams any more");
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Marks a shard; whether it is the first.
+fn begins(marks: &mut [bool], shard: usize) -> bool {
+    let is_first = marks.iter().all(|mark| !mark);
+    marks[shard] = true;
+    is_first
+}
+
+/// Unmarks a shard; whether it was the last.
+fn ends(marks: &mut [bool], shard: usize) -> bool {
+    std::mem::replace(&mut marks[shard], false) && marks.iter().all(|mark| !mark)
 }
 
 fn is_down(world: &World, backend: BackendId, why: &str) {

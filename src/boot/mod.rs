@@ -8,6 +8,7 @@
 //!
 //! Helper threads are started first: what a pinned thread starts would inherit its one CPU.
 
+pub mod datagrams;
 pub mod kernel;
 pub mod log;
 pub mod resolver;
@@ -26,7 +27,7 @@ use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::thread::sched_getaffinity;
 use socket2::Socket;
 
-use crate::boot::shard_main::{Post, Report};
+use crate::boot::shard_main::{Post, Posts, Report};
 use crate::engine::bell::Bell;
 use crate::engine::listener::claim;
 use crate::events::Events;
@@ -75,6 +76,7 @@ pub enum StartError {
 pub fn run(plan: Plan) -> Result<(), StartError> {
     kernel::check(plan.cpus.len())?;
     let doors = claim_all(&plan)?;
+    let datagrams = datagrams::claim_all(&plan)?;
     let (events, log_queue) = Events::queue();
     let opened = spool::open(&plan)?.map(spool::Opened::split);
     let (spool_world, bells, kept) = match opened {
@@ -85,9 +87,18 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
         metrics: plan
             .cpus
             .iter()
-            .map(|_| Arc::new(ShardMetrics::new(plan.backends.len())))
+            .map(|_| Arc::new(ShardMetrics::new(plan.backends.len(), plan.outputs.len())))
             .collect(),
-        backends: plan.backends.iter().map(resolver::first_look).collect(),
+        backends: plan
+            .backends
+            .iter()
+            .map(|backend| resolver::first_look(&backend.host, backend.port))
+            .collect(),
+        outputs: plan
+            .outputs
+            .iter()
+            .map(|output| resolver::first_look(&output.host, output.port))
+            .collect(),
         spool: spool_world,
         stopping: AtomicBool::new(false),
         plan,
@@ -105,7 +116,7 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
         None => None,
     };
     let spools = disks.unwrap_or_default().into_iter().zip(bells).collect();
-    start_shards(&world, &events, doors, spools)?;
+    start_shards(&world, &events, doors, datagrams, spools)?;
     if let Some((end, ended)) = last {
         spool::end(&end, &ended);
     }
@@ -196,6 +207,7 @@ fn start_shards(
     world: &Arc<World>,
     events: &Events,
     mut doors: Vec<Claimed>,
+    datagrams: Vec<datagrams::Claimed>,
     spools: Vec<(Place, Bell)>,
 ) -> Result<(), StartError> {
     let (reports, heard) = unbounded(); // two messages per shard
@@ -215,6 +227,10 @@ fn start_shards(
                 })
             })
             .collect();
+        let posts = Posts {
+            http: posts,
+            udp: datagrams::posts(&datagrams, number)?,
+        };
         let (world, events, reports) = (Arc::clone(world), events.clone(), reports.clone());
         let spool = spools.next();
         let handle = LocalExecutorBuilder::new(Placement::Fixed(cpu))

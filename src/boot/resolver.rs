@@ -14,14 +14,13 @@ use arc_swap::ArcSwap;
 use crate::backend::pool::Shared;
 use crate::boot::{StartError, helper, rest};
 use crate::limits;
-use crate::plan::BackendPlan;
 use crate::shard::World;
 
-/// What is known of a backend before anybody asked: the address, where the location has one.
-pub(super) fn first_look(plan: &BackendPlan) -> Arc<Shared> {
-    let literal = plan.host.parse::<IpAddr>().ok();
+/// What is known of a backend or an output before anybody asked: the address, where the location has one.
+pub(super) fn first_look(host: &str, port: u16) -> Arc<Shared> {
+    let literal = host.parse::<IpAddr>().ok();
     let addresses = literal
-        .map(|address| SocketAddr::new(address, plan.port))
+        .map(|address| SocketAddr::new(address, port))
         .into_iter()
         .collect::<Vec<_>>();
     Arc::new(Shared {
@@ -30,51 +29,81 @@ pub(super) fn first_look(plan: &BackendPlan) -> Arc<Shared> {
     })
 }
 
-/// Starts the thread, if any backend has a name.
+/// What has a name.
+struct Named<'a> {
+    label: &'a str,
+    host: &'a str,
+    port: u16,
+    shared: &'a Shared,
+}
+
+/// Backends and outputs whose location has a name, not an address.
+fn named(world: &World) -> impl Iterator<Item = Named<'_>> {
+    let backends = world.plan.backends.iter().zip(&world.backends);
+    let backends = backends.map(|(plan, shared)| Named {
+        label: &plan.label,
+        host: &plan.host,
+        port: plan.port,
+        shared,
+    });
+    let outputs = world.plan.outputs.iter().zip(&world.outputs);
+    let outputs = outputs.map(|(plan, shared)| Named {
+        label: &plan.label,
+        host: &plan.host,
+        port: plan.port,
+        shared,
+    });
+    let all = backends.chain(outputs);
+    all.filter(|named| named.host.parse::<IpAddr>().is_err())
+}
+
+/// Starts the thread, if anything has a name.
 pub(super) fn start(world: &Arc<World>) -> Result<(), StartError> {
-    let named = |plan: &BackendPlan| plan.host.parse::<IpAddr>().is_err();
-    if !world.plan.backends.iter().any(named) {
+    if named(world).next().is_none() {
         return Ok(());
     }
     let world = Arc::clone(world);
     helper("resolver", move || {
-        let all = || {
-            world
-                .plan
-                .backends
-                .iter()
-                .zip(&world.backends)
-                .filter(|(plan, _)| named(plan))
-        };
         loop {
-            all().for_each(|(plan, shared)| look_up(plan, shared));
+            named(&world).for_each(|named| look_up(&named));
             let mut waited = Duration::ZERO;
             while waited < world.plan.tuning.dns_interval {
                 rest(limits::DNS_DOUBT_INTERVAL);
                 waited += limits::DNS_DOUBT_INTERVAL;
-                all()
-                    .filter(|(_, shared)| shared.addresses_doubted.swap(false, Ordering::Relaxed))
-                    .for_each(|(plan, shared)| look_up(plan, shared));
+                named(&world)
+                    .filter(|named| {
+                        named
+                            .shared
+                            .addresses_doubted
+                            .swap(false, Ordering::Relaxed)
+                    })
+                    .for_each(|named| look_up(&named));
             }
         }
     })
 }
 
 #[allow(clippy::disallowed_methods)] // this thread exists to wait for DNS
-fn look_up(plan: &BackendPlan, shared: &Shared) {
-    match (plan.host.as_str(), plan.port).to_socket_addrs() {
+fn look_up(named: &Named<'_>) {
+    let Named {
+        label,
+        host,
+        port,
+        shared,
+    } = *named;
+    match (host, port).to_socket_addrs() {
         Ok(found) => {
             let found: Vec<SocketAddr> = found.take(limits::ADDRESSES_MAX).collect();
             if !found.is_empty() && **shared.addresses.load() != found {
-                tracing::info!(backend = %plan.label, addresses = ?found, "resolved");
+                tracing::info!(backend = %label, addresses = ?found, "resolved");
                 shared.addresses.store(Arc::new(found));
             }
         }
         Err(why) if shared.addresses.load().is_empty() => {
-            tracing::warn!(backend = %plan.label, host = %plan.host, %why, "no address: writes to it fail until DNS knows one");
+            tracing::warn!(backend = %label, %host, %why, "no address: writes to it fail until DNS knows one");
         }
         Err(why) => {
-            tracing::debug!(backend = %plan.label, %why, "DNS does not answer: the last addresses are kept")
+            tracing::debug!(backend = %label, %why, "DNS does not answer: the last addresses are kept")
         }
     }
 }

@@ -1,20 +1,24 @@
 //! One shard, from its first task to its last: the only place that starts its tasks.
 
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam::channel::Sender;
+use futures_lite::FutureExt;
 use socket2::Socket;
 
 use crate::backend::{merge, probe};
+use crate::boot::datagrams::{Helped, UdpPost};
 use crate::boot::spool;
 use crate::clock::Moment;
-use crate::engine::bell::Bell;
+use crate::engine::bell::{Bell, Ear};
+use crate::engine::datagram::Inlet;
 use crate::engine::driver::Driver;
 use crate::engine::listener::Listener;
 use crate::engine::timer;
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::front::listener;
 use crate::front::wish::Door;
 use crate::limits;
@@ -22,6 +26,7 @@ use crate::plan::{BackendId, ListenerPlan};
 use crate::replay;
 use crate::shard::{Shard, World};
 use crate::spool::disk::Place;
+use crate::udp::{door, helping};
 
 /// One address that this shard listens on.
 pub(super) struct Post {
@@ -29,6 +34,19 @@ pub(super) struct Post {
     pub(super) number: u16,
     pub(super) admin: bool,
     pub(super) socket: Socket,
+}
+
+/// All of them.
+pub(super) struct Posts {
+    pub(super) http: Vec<Post>,
+    /// One for each UDP door of the plan.
+    pub(super) udp: Vec<UdpPost>,
+}
+
+/// The doors of a shard.
+struct Doors {
+    listeners: Vec<Rc<Listener>>,
+    udp: Vec<Rc<door::Door>>,
 }
 
 /// What a shard tells the main thread.
@@ -47,7 +65,7 @@ pub(super) async fn run(
     number: usize,
     world: Arc<World>,
     events: Events,
-    posts: Vec<Post>,
+    posts: Posts,
     spool: Option<(Place, Bell)>,
     reports: Sender<Report>,
 ) {
@@ -58,17 +76,17 @@ pub(super) async fn run(
     let mut tried = shard.driver.now();
     let until = tried.after(limits::START_CATCH_UP_MAX);
     while !spool::is_level(&shard) && shard.driver.now() < until {
-        tick(&shard, &mut tried).await;
+        tick(&shard, &[], &mut tried).await;
     }
-    let listeners = match listen(&shard, posts) {
-        Ok(listeners) => listeners,
+    let doors = match listen(&shard, posts) {
+        Ok(doors) => doors,
         Err(why) => return failed(number, &why, &reports),
     };
     let _main_is_gone = reports.send(Report::Up);
     while !world.stopping.load(Ordering::Relaxed) {
-        tick(&shard, &mut tried).await;
+        tick(&shard, &doors.udp, &mut tried).await;
     }
-    let cut = drain(&shard, listeners).await;
+    let cut = drain(&shard, doors).await;
     for _ in 0..limits::SETTLE_TICKS_MAX {
         if shard
             .keeper
@@ -77,7 +95,7 @@ pub(super) async fn run(
         {
             break;
         }
-        tick(&shard, &mut tried).await; // each shard waits for what the others have settled
+        tick(&shard, &[], &mut tried).await; // each shard waits for what the others have settled
     }
     let _main_is_gone = reports.send(Report::Drained { cut });
     std::future::pending::<()>().await;
@@ -120,9 +138,9 @@ fn set_up(
 }
 
 /// Opens the shard's doors.
-fn listen(shard: &Rc<Shard>, posts: Vec<Post>) -> std::io::Result<Vec<Rc<Listener>>> {
+fn listen(shard: &Rc<Shard>, posts: Posts) -> std::io::Result<Doors> {
     let mut listeners = Vec::new();
-    for post in posts {
+    for post in posts.http {
         let listener = Rc::new(Listener::new(&shard.driver, post.socket)?);
         let door = Rc::new(Door {
             plan: post.plan,
@@ -132,26 +150,59 @@ fn listen(shard: &Rc<Shard>, posts: Vec<Post>) -> std::io::Result<Vec<Rc<Listene
         glommio::spawn_local(listener::run(Rc::clone(shard), door, Rc::clone(&listener))).detach();
         listeners.push(listener);
     }
-    Ok(listeners)
+    let udp = listen_udp(shard, posts.udp)?;
+    Ok(Doors { listeners, udp })
+}
+
+fn listen_udp(shard: &Rc<Shard>, posts: Vec<UdpPost>) -> std::io::Result<Vec<Rc<door::Door>>> {
+    let plan = &shard.world.plan;
+    let mut carried = plan.listeners.len();
+    let mut doors = Vec::new();
+    for (number, (udp, post)) in plan.udp.iter().zip(posts).enumerate() {
+        let first_carried = u16::try_from(carried).unwrap_or(u16::MAX);
+        carried += udp.carried.len();
+        let inlet = Inlet::new(&shard.driver, post.socket)?;
+        let door = door::Door::new(shard, udp.clone(), number, first_carried, inlet);
+        let (own, at) = (Rc::clone(shard), Rc::clone(&door));
+        shard.datagram_doors.set(shard.datagram_doors.get() + 1);
+        let help = post.help.as_ref().map(|helped| Arc::clone(&helped.help));
+        if let Some(Helped { help, others }) = post.help {
+            let ear = Ear::new(&shard.driver, help.bell(shard.number))?;
+            let helping = helping::run(Rc::clone(shard), Rc::clone(&door), help, ear, others);
+            glommio::spawn_local(helping).detach();
+        }
+        glommio::spawn_local(async move {
+            let taking = door::run(Rc::clone(&own), at, help);
+            if AssertUnwindSafe(taking).catch_unwind().await.is_err() {
+                own.events.tell(Event::TaskPanicked { shard: own.number });
+            }
+            own.datagram_doors.set(own.datagram_doors.get() - 1);
+        })
+        .detach();
+        doors.push(door);
+    }
+    Ok(doors)
 }
 
 /// Housekeeping: deadlines, and glommio's need of a timer that never stops.
-async fn tick(shard: &Rc<Shard>, tried: &mut Moment) {
+async fn tick(shard: &Rc<Shard>, udp: &[Rc<door::Door>], tried: &mut Moment) {
     timer::sleep(limits::TICK).await;
     shard.driver.tick();
     for backend in &shard.backends {
         backend.tick();
     }
+    udp.iter().for_each(|door| door.tick(shard));
     spool::tick(shard, tried);
 }
 
 /// Stops accepting once the kernel's queue is empty, lets every connection finish what it began and
 /// every send to a slow backend end, within `shutdown-timeout`. Returns what was cut.
-async fn drain(shard: &Rc<Shard>, listeners: Vec<Rc<Listener>>) -> usize {
+async fn drain(shard: &Rc<Shard>, doors: Doors) -> usize {
     shard.draining.set(true);
-    for listener in listeners {
-        listener.poke(); // its task takes what is queued; then nobody holds the socket, and it closes
-    }
+    // The tasks of the doors take what is queued; then nobody holds the sockets, and they close.
+    doors.listeners.iter().for_each(|listener| listener.poke());
+    doors.udp.iter().for_each(|door| door.poke());
+    drop(doors);
     let now = shard.driver.now();
     shard
         .driver
@@ -159,10 +210,11 @@ async fn drain(shard: &Rc<Shard>, listeners: Vec<Rc<Listener>>) -> usize {
     let deadline = now.after(shard.world.plan.shutdown_timeout);
     let mut tried = now;
     loop {
-        let left = shard.connections.get() + shard.flights.under_way();
+        let clients = shard.connections.get() + shard.datagram_doors.get();
+        let left = clients + shard.flights.under_way();
         if left == 0 || shard.driver.now() >= deadline {
             return left;
         }
-        tick(shard, &mut tried).await;
+        tick(shard, &[], &mut tried).await;
     }
 }

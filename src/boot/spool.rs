@@ -22,7 +22,7 @@ use crate::spool::archive::{Archive, Unusable, log_folder};
 use crate::spool::board::{Board, Mode};
 use crate::spool::cursors::{self, Cursors, Mark, place_bytes};
 use crate::spool::disk::{Disk, Place};
-use crate::spool::door::{DiskChange, Door, Rules};
+use crate::spool::door::{DiskChange, Door, Keep, Rules};
 use crate::spool::flushing::stamp;
 use crate::spool::keeper::Keeper;
 use crate::spool::log::Log;
@@ -223,16 +223,19 @@ impl Keeping {
 /// One shard's spool, over its new log.
 pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Keeper<Place>>> {
     let (spool, plan) = (world.spool.as_ref()?, &world.plan);
-    let doors = plan.listeners.iter().map(|listener| {
-        let outputs: Vec<(BackendId, bool, bool)> = listener
-            .outputs
+    let at_least = match spool.plan.accept_when_all_fail {
+        true => Keep::Unrefused,
+        false => Keep::Accepted,
+    };
+    let doors = plan.doors().map(|(outputs, is_all_owed)| {
+        let outputs: Vec<(BackendId, bool, bool)> = outputs
             .iter()
             .map(|&id| {
                 let backend = &plan.backends[id.0];
                 (id, backend.writes, backend.owed_bytes_max > 0)
             })
             .collect();
-        Door::new(&outputs)
+        Door::new(&outputs, if is_all_owed { Keep::All } else { at_least })
     });
     let owed_max: Vec<u64> = plan
         .backends
@@ -241,7 +244,6 @@ pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Kee
         .collect();
     let rules = Rules {
         when_full: spool.plan.when_full,
-        accept_when_all_fail: spool.plan.accept_when_all_fail,
         sync_first: spool.plan.fsync == Fsync::Always && spool.plan.dir.is_some(),
         write_through_bytes: limits::WRITE_THROUGH_BYTES_MIN,
     };

@@ -155,6 +155,10 @@ pub const UDP: &[Key] = &[
     key("read-buffer", "RELAY_UDP_READ_BUFFER"),
     key("precision", "RELAY_UDP_PRECISION"),
     key("mode", "RELAY_UDP_MODE"),
+    key("steering", "RELAY_UDP_STEERING"),
+    key("gro", "RELAY_UDP_GRO"),
+    key("batch", "RELAY_UDP_BATCH"),
+    key("flush-window", "RELAY_UDP_FLUSH_WINDOW"),
     key("output", "RELAY_UDP_OUTPUTS"),
 ];
 

@@ -51,7 +51,10 @@ pub fn read(reader: &mut Reader<'_>, top: &Section<'_>) -> Doors {
     let first = implied("http[0]", keys::HTTP);
     let is_described =
         reader.is_described(&first) || reader.is_described(&implied("", keys::OUTPUT));
-    if !file_has("http") && (is_described || !file_has("udp")) {
+    let is_udp_only = file_has("udp")
+        || reader.is_described(&implied("", keys::UDP))
+        || reader.is_described(&implied("", keys::UDP_OUTPUT));
+    if !file_has("http") && (is_described || !is_udp_only) {
         if reader.text_of(&first, "output").is_none() {
             let want = "where writes go, such as \"a=http://127.0.0.1:8086,b=http://127.0.0.1:8087\", or [[http]] in a file";
             reader.problem("RELAY_HTTP_OUTPUTS", "no outputs here or in a file", want);
@@ -62,7 +65,6 @@ pub fn read(reader: &mut Reader<'_>, top: &Section<'_>) -> Doors {
     for (i, section) in sections.iter().enumerate() {
         read_one(reader, section, i == 0, &mut doors);
     }
-    label(&mut doors);
     doors
 }
 
@@ -286,22 +288,6 @@ fn read_acks(reader: &mut Reader<'_>, section: &Section<'_>, backends: &[Backend
                 );
             }
             number
-        }
-    }
-}
-
-/// A label of its own for each backend: the name, or `listener/name` where a name is used twice.
-fn label(doors: &mut Doors) {
-    let names: Vec<String> = doors
-        .backends
-        .iter()
-        .map(|backend| backend.name.clone())
-        .collect();
-    for listener in &doors.listeners {
-        for BackendId(id) in &listener.outputs {
-            if names.iter().filter(|name| **name == names[*id]).count() > 1 {
-                doors.backends[*id].label = format!("{}/{}", listener.name, names[*id]);
-            }
         }
     }
 }

@@ -20,8 +20,8 @@ pub struct Location {
     pub host_header: String,
     /// From the first `/` to the query; empty if there is none.
     pub path: String,
-    /// It had a query, which is ignored, as in the Go relay.
-    pub had_query: bool,
+    /// Its query, if it has one; an HTTP output ignores it, as in the Go relay.
+    pub query: Option<String>,
     /// As written, without user, password and query: what may be shown.
     pub shown: String,
 }
@@ -61,7 +61,7 @@ pub fn parse(text: &str) -> Option<Location> {
         format!("{written_host}:{port}")
     };
     let shown = format!("{scheme}://{host_port}{path}");
-    let (path, had_query) = (path.to_owned(), query.is_some());
+    let (path, query) = (path.to_owned(), query.map(str::to_owned));
     Some(Location {
         tls,
         user,
@@ -69,7 +69,7 @@ pub fn parse(text: &str) -> Option<Location> {
         port,
         host_header,
         path,
-        had_query,
+        query,
         shown,
     })
 }
@@ -247,7 +247,7 @@ mod tests {
         let found = parse("http://jane:p%40s%3As@h:1/x?u=a&p=b").unwrap();
         assert_eq!(found.user, Some(("jane".into(), "p@s:s".into())));
         assert_eq!(found.shown, "http://h:1/x");
-        assert!(found.had_query);
+        assert!(found.query.is_some());
         assert_eq!(
             parse("http://jane@h").unwrap().user,
             Some(("jane".into(), String::new()))

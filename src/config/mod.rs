@@ -25,6 +25,7 @@ pub mod secret;
 pub mod section;
 pub mod special;
 pub mod spool;
+pub mod udp;
 pub mod units;
 pub mod unknown;
 pub mod variable;
@@ -33,7 +34,7 @@ use crate::config::listener::Doors;
 use crate::config::problem::Problem;
 use crate::config::reader::{Reader, SecretFiles};
 use crate::config::section::Row;
-use crate::plan::{AdminPlan, Plan};
+use crate::plan::{AdminPlan, BackendId, OutputId, OutputPlan, Plan, UdpPlan};
 use std::net::SocketAddr;
 use toml::Table;
 
@@ -97,14 +98,13 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
     let tuning = process::tuning(&mut reader, &top);
     let spool = spool::read(&mut reader, &top);
     let mut doors = listener::read(&mut reader, &top);
+    let (udp, mut outputs) = udp::read(&mut reader, &top, &mut doors);
     let spool = spool::settle(&mut reader, spool, &mut doors.backends);
-    let udp = later::udp(&mut reader, &top);
     later::filters(&mut reader, &top);
     check_names(&mut reader, &doors, &udp);
-    check_addresses(&mut reader, &doors, admin.as_ref());
-    if doors.listeners.is_empty() && reader.problems.is_empty() {
-        reader.refused.push("there are only [[udp]] listeners, and this version has no UDP: nothing would be served".into());
-    }
+    check_addresses(&mut reader, &doors, admin.as_ref(), &udp);
+    let udp: Vec<UdpPlan> = udp.into_iter().map(|(plan, _)| plan).collect();
+    label(&mut doors, &udp, &mut outputs);
     let Doors {
         listeners,
         backends,
@@ -129,7 +129,9 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
         tuning,
         spool,
         listeners,
+        udp,
         backends,
+        outputs,
         not_in_force,
         refused,
         notes,
@@ -138,13 +140,14 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
 }
 
 /// HTTP and UDP listeners share one space of names, as in the Go relay.
-fn check_names(reader: &mut Reader<'_>, doors: &Doors, udp: &[(String, String)]) {
+fn check_names(reader: &mut Reader<'_>, doors: &Doors, udp: &[(UdpPlan, String)]) {
     let http = doors
         .listeners
         .iter()
         .enumerate()
         .map(|(i, door)| (door.name.clone(), format!("http[{i}].name")));
-    let all: Vec<(String, String)> = http.chain(udp.iter().cloned()).collect();
+    let udp = udp.iter().map(|(plan, at)| (plan.name.clone(), at.clone()));
+    let all: Vec<(String, String)> = http.chain(udp).collect();
     for (i, (name, at)) in all.iter().enumerate() {
         if let Some((_, other)) = all[..i].iter().find(|(other, _)| other == name) {
             reader.problem(
@@ -157,14 +160,25 @@ fn check_names(reader: &mut Reader<'_>, doors: &Doors, udp: &[(String, String)])
 }
 
 /// Two listeners on one address would both be bound (`SO_REUSEPORT`), and each get some clients.
-fn check_addresses(reader: &mut Reader<'_>, doors: &Doors, admin: Option<&AdminPlan>) {
+fn check_addresses(
+    reader: &mut Reader<'_>,
+    doors: &Doors,
+    admin: Option<&AdminPlan>,
+    udp: &[(UdpPlan, String)],
+) {
     let http = doors
         .listeners
         .iter()
         .enumerate()
         .map(|(i, door)| (door.bind, format!("http[{i}].bind-addr")));
     let admin = admin.map(|admin| (admin.bind, "admin.bind-addr".to_owned()));
-    let all: Vec<(SocketAddr, String)> = admin.into_iter().chain(http).collect();
+    check_apart(reader, admin.into_iter().chain(http).collect());
+    let udp = udp.iter().enumerate();
+    let udp = udp.map(|(i, (plan, _))| (plan.bind, format!("udp[{i}].bind-addr")));
+    check_apart(reader, udp.collect());
+}
+
+fn check_apart(reader: &mut Reader<'_>, all: Vec<(SocketAddr, String)>) {
     for (i, (bind, at)) in all.iter().enumerate() {
         if let Some((_, other)) = all[..i]
             .iter()
@@ -176,6 +190,39 @@ fn check_addresses(reader: &mut Reader<'_>, doors: &Doors, admin: Option<&AdminP
                 "an address of its own",
             );
         }
+    }
+}
+
+/// A label of its own for each backend, and for each output: the name, or `listener/name` where a name is
+/// used twice.
+fn label(doors: &mut Doors, udp: &[UdpPlan], outputs: &mut [OutputPlan]) {
+    let listeners = doors.listeners.iter();
+    let http = listeners.map(|listener| (listener.name.as_str(), listener.outputs.as_slice()));
+    let carried = udp.iter().flat_map(|udp| {
+        let groups = udp.carried.iter();
+        groups.map(|carried| (udp.name.as_str(), carried.outputs.as_slice()))
+    });
+    let names: Vec<String> = doors
+        .backends
+        .iter()
+        .map(|plan| plan.name.clone())
+        .collect();
+    for (listener, ids) in http.chain(carried) {
+        for &BackendId(id) in ids {
+            label_one(&mut doors.backends[id].label, listener, id, &names);
+        }
+    }
+    let names: Vec<String> = outputs.iter().map(|plan| plan.name.clone()).collect();
+    for udp in udp {
+        for &OutputId(id) in &udp.outputs {
+            label_one(&mut outputs[id].label, &udp.name, id, &names);
+        }
+    }
+}
+
+fn label_one(label: &mut String, listener: &str, id: usize, names: &[String]) {
+    if names.iter().filter(|name| **name == names[id]).count() > 1 {
+        *label = format!("{listener}/{}", names[id]);
     }
 }
 

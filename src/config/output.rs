@@ -115,7 +115,7 @@ fn read_location(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Locat
         return None;
     };
     let key = section.key("location");
-    if location.had_query {
+    if location.query.is_some() {
         reader.notes.push(format!(
             "{key} has a query, which is ignored: each request brings its own"
         ));

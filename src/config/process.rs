@@ -27,7 +27,9 @@ const LEVELS: Word<LogLevel> = Word(&[
 const FORMATS: Word<LogFormat> = Word(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 const PEERS: List = List {
     want: "URLs such as \"http://relay-b:9097\", without user and query: an array in the file, commas in the variable",
-    is_right: |peer| location::parse(peer).is_some_and(|url| url.user.is_none() && !url.had_query),
+    is_right: |peer| {
+        location::parse(peer).is_some_and(|url| url.user.is_none() && url.query.is_none())
+    },
 };
 const ADMIN_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9097);
 

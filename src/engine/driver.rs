@@ -229,6 +229,11 @@ impl Driver {
         slots.free.push(index);
     }
 
+    /// Takes a descriptor out of the set that others hold too, so that closing it here does not.
+    pub(crate) fn forget(&self, fd: &impl AsFd) {
+        let _gone_already = epoll::delete(&self.epoll, fd);
+    }
+
     pub(crate) fn set_deadline(&self, index: usize, deadline: Moment) {
         self.slots.borrow_mut().deadlines[index] = deadline.0;
     }

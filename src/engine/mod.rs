@@ -14,6 +14,8 @@
 //! one day, only this room changes.
 
 pub mod bell;
+pub mod datagram;
+mod datagram_calls;
 pub mod driver;
 pub mod listener;
 pub mod stream;

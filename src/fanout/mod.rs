@@ -60,7 +60,7 @@ pub async fn relay(
     }
     let ruling = hear_out(ticket, outputs, acks).await;
     match (&shard.keeper, way.sequence) {
-        (Some(keeper), Some(sequence)) => promise(keeper, sequence, ruling).await,
+        (Some(keeper), Some(sequence)) => promise(keeper, door, sequence, ruling).await,
         _ => ruling,
     }
 }
@@ -185,10 +185,10 @@ async fn hear_out(ticket: &Ticket, outputs: &[Output], acks: usize) -> Ruling {
 }
 
 /// Success is told once the write is as safe as was promised; what nobody took may be kept for all.
-async fn promise(keeper: &Keeper<Place>, sequence: u64, ruling: Ruling) -> Ruling {
+async fn promise(keeper: &Keeper<Place>, door: u16, sequence: u64, ruling: Ruling) -> Ruling {
     match ruling {
         Ruling::Success(_) => keeper.safe(sequence).await,
-        Ruling::Failure(_) | Ruling::NobodyAnswered if keeper.keeps_all() => {
+        Ruling::Failure(_) | Ruling::NobodyAnswered if keeper.keeps_all(door) => {
             keeper.safe(sequence).await;
             return Ruling::Kept;
         }

@@ -2,6 +2,17 @@
 
 use crate::plan::{BackendId, WhenFull};
 
+/// Which writes are owed to the backends of a door that have not accepted them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// What one of them accepted: the client is told of all else.
+    Accepted,
+    /// What none of them refused too: the client is told 202.
+    Unrefused,
+    /// All: nobody would be told.
+    All,
+}
+
 /// One listener's outputs, as the spool sees them: bit `i` of a mask is its output `i`.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -11,12 +22,14 @@ pub struct Door {
     pub spooled: u64,
     /// Those that do not take writes at all.
     pub closed: u64,
+    /// Which writes are owed.
+    pub keep: Keep,
     pub(super) targets: Vec<u8>,
 }
 
 impl Door {
     /// A listener's outputs, each with whether it takes writes and whether it is owed what it misses.
-    pub fn new(outputs: &[(BackendId, bool, bool)]) -> Self {
+    pub fn new(outputs: &[(BackendId, bool, bool)], keep: Keep) -> Self {
         let mask = |of: fn(&(BackendId, bool, bool)) -> bool| {
             let bits = outputs.iter().enumerate();
             bits.fold(0, |mask, (i, output)| mask | u64::from(of(output)) << i)
@@ -30,6 +43,7 @@ impl Door {
             outputs: outputs.iter().map(|output| output.0).collect(),
             spooled: mask(|output| output.1 && output.2),
             closed: mask(|output| !output.1),
+            keep,
             targets: targets.collect(),
         }
     }
@@ -40,8 +54,6 @@ impl Door {
 pub struct Rules {
     /// What gives way when a backend is owed as much as may be.
     pub when_full: WhenFull,
-    /// A write that nobody took is kept for all.
-    pub accept_when_all_fail: bool,
     /// A client hears success only when its write is safe from a power cut.
     pub sync_first: bool,
     /// A record whose body has so many bytes is written at once, from where it lies, and not gathered.

@@ -20,7 +20,7 @@ use crate::limits;
 use crate::plan::{BackendId, WhenFull};
 use crate::spool::board::{Board, Mode, State};
 use crate::spool::disk::Disk;
-use crate::spool::door::{DiskChange, Door, Gates, Kept, Rules};
+use crate::spool::door::{DiskChange, Door, Gates, Keep, Kept, Rules};
 use crate::spool::ledger::{Change, Entry, Fate, Heard, Ledger};
 use crate::spool::log::Log;
 use crate::spool::record::Parts;
@@ -95,9 +95,9 @@ impl<D: Disk> Keeper<D> {
         keeper
     }
 
-    /// Whether a write that nobody took, and nobody refused, is kept for all.
-    pub fn keeps_all(&self) -> bool {
-        self.rules.accept_when_all_fail && !self.failing.get()
+    /// Whether a write at this door that nobody took is owed all the same.
+    pub fn keeps_all(&self, door: u16) -> bool {
+        self.doors[usize::from(door)].keep != Keep::Accepted && !self.failing.get()
     }
 
     /// Whether nothing about any write may change.
@@ -132,7 +132,7 @@ impl<D: Disk> Keeper<D> {
             });
         }
         let nobody = gates.send | gates.held == 0;
-        if nobody && !self.rules.accept_when_all_fail {
+        if nobody && outputs.keep == Keep::Accepted {
             return Kept::Nobody;
         }
         if self.ledger.borrow().len() >= limits::LEDGER_ENTRIES_MAX {
@@ -215,14 +215,14 @@ impl<D: Disk> Keeper<D> {
 
     /// Backend `id` has spoken of a kept write, or is not asked any more. Once per request and backend.
     pub fn heard(&self, sequence: u64, id: BackendId, heard: Heard) {
-        let keep_all = self.rules.accept_when_all_fail;
         let (_, bit, _) = self.places[id.0];
         let (entry, change) = {
             let ledger = &mut *self.ledger.borrow_mut();
             let Some(entry) = ledger.entry(sequence).copied() else {
                 return;
             };
-            (entry, ledger.heard(sequence, bit, heard, keep_all))
+            let keep = self.doors[usize::from(entry.door)].keep;
+            (entry, ledger.heard(sequence, bit, heard, keep))
         };
         if change.void {
             self.void(sequence, entry.offset);

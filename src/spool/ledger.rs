@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::limits;
+use crate::spool::door::Keep;
 
 /// Whether a write counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,9 +146,9 @@ impl Ledger {
         }
     }
 
-    /// `backend` has spoken, or is not asked any more. With `keep_all` a write that nobody took, or
-    /// refused, counts.
-    pub fn heard(&mut self, sequence: u64, backend: u64, heard: Heard, keep_all: bool) -> Change {
+    /// `backend` has spoken, or is not asked any more. `keep` says whether a write that
+    /// nobody took is owed.
+    pub fn heard(&mut self, sequence: u64, backend: u64, heard: Heard, keep: Keep) -> Change {
         let place = self.place(sequence);
         let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) else {
             return Change::default();
@@ -170,7 +171,12 @@ impl Ledger {
             (Heard::Missed, _) => entry.missed |= backend,
         }
         if entry.fate == Fate::Open && entry.waiting == 0 {
-            if keep_all && !entry.refused {
+            let is_kept = match keep {
+                Keep::Accepted => false,
+                Keep::Unrefused => !entry.refused,
+                Keep::All => true,
+            };
+            if is_kept {
                 entry.fate = Fate::Accepted;
             } else {
                 (entry.fate, entry.missed) = (Fate::Void, 0);
@@ -245,6 +251,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::{Change, Entry, Fate, Heard, Ledger};
+    use crate::spool::door::Keep;
 
     fn sent_to(waiting: u64, missed: u64) -> Entry {
         Entry {
@@ -273,7 +280,7 @@ mod tests {
                 _ => Heard::Refused,
             };
             let changes =
-                order.map(|backend| ledger.heard(sequence, backend, said(backend), false));
+                order.map(|backend| ledger.heard(sequence, backend, said(backend), Keep::Accepted));
             let expected = match order {
                 [1, _] => [owed(0), owed(0b10)],
                 _ => [owed(0), owed(0b10)],
@@ -286,20 +293,31 @@ mod tests {
     fn what_nobody_took_is_void_or_kept_for_all() {
         let mut ledger = Ledger::default();
         let sequence = ledger.enter(sent_to(0b01, 0b10));
-        let change = ledger.heard(sequence, 1, Heard::Missed, false);
+        let change = ledger.heard(sequence, 1, Heard::Missed, Keep::Accepted);
         assert!(change.void);
         assert_eq!(
-            ledger.heard(sequence, 2, Heard::Accepted, false),
+            ledger.heard(sequence, 2, Heard::Accepted, Keep::Accepted),
             owed(0),
             "too late"
         );
         let sequence = ledger.enter(sent_to(0b11, 0));
-        assert_eq!(ledger.heard(sequence, 1, Heard::Missed, true), owed(0));
-        assert_eq!(ledger.heard(sequence, 2, Heard::Missed, true), owed(0b11));
+        assert_eq!(
+            ledger.heard(sequence, 1, Heard::Missed, Keep::Unrefused),
+            owed(0)
+        );
+        assert_eq!(
+            ledger.heard(sequence, 2, Heard::Missed, Keep::Unrefused),
+            owed(0b11)
+        );
         let sequence = ledger.enter(sent_to(0b11, 0));
-        assert_eq!(ledger.heard(sequence, 1, Heard::Refused, true), owed(0));
+        assert_eq!(
+            ledger.heard(sequence, 1, Heard::Refused, Keep::Unrefused),
+            owed(0)
+        );
         assert!(
-            ledger.heard(sequence, 2, Heard::Missed, true).void,
+            ledger
+                .heard(sequence, 2, Heard::Missed, Keep::Unrefused)
+                .void,
             "its client was refused"
         );
     }
@@ -314,8 +332,8 @@ mod tests {
         let live = |_| 0b11;
         assert_eq!(ledger.unsettled(3, live), Some(10));
         for sequence in [0, 1] {
-            ledger.heard(sequence, 1, Heard::Accepted, false);
-            ledger.heard(sequence, 2, Heard::Accepted, false);
+            ledger.heard(sequence, 1, Heard::Accepted, Keep::Accepted);
+            ledger.heard(sequence, 2, Heard::Accepted, Keep::Accepted);
         }
         assert_eq!(ledger.undecided(3), Some((2, 30)));
         assert_eq!(ledger.unsettled(3, live), Some(30));
@@ -323,8 +341,8 @@ mod tests {
         assert_eq!(ledger.first(), 0, "another shard has something as old");
         ledger.release(30);
         assert_eq!((ledger.first(), ledger.len()), (2, 1));
-        ledger.heard(2, 1, Heard::Accepted, false);
-        ledger.heard(2, 2, Heard::Missed, false);
+        ledger.heard(2, 1, Heard::Accepted, Keep::Accepted);
+        ledger.heard(2, 2, Heard::Missed, Keep::Accepted);
         assert_eq!(ledger.undecided(3), None);
         assert_eq!(
             ledger.unsettled(3, live),

@@ -22,7 +22,7 @@ impl Influxd {
     /// A server of its own, in a folder of its own; `None` where none is installed.
     pub(crate) fn start(name: &str) -> Option<Self> {
         let folder = std::env::temp_dir().join(format!("relay-it-{}-{name}", std::process::id()));
-        let child = Self::run(&folder, &own_address(), &own_address())?;
+        let child = Self::run(&folder, &own_address(), &own_address(), None)?;
         let (child, address, rpc) = child;
         let server = Self {
             child,
@@ -35,8 +35,36 @@ impl Influxd {
         Some(server)
     }
 
-    fn run(folder: &Path, address: &str, rpc: &str) -> Option<(Child, String, String)> {
-        let child = Command::new("influxd")
+    /// The same, and where it takes datagrams, into the database `x`.
+    pub(crate) fn with_udp(name: &str) -> Option<(Self, String)> {
+        let folder = std::env::temp_dir().join(format!("relay-it-{}-{name}", std::process::id()));
+        let udp = own_address();
+        let (child, address, rpc) = Self::run(&folder, &own_address(), &own_address(), Some(&udp))?;
+        let server = Self {
+            child,
+            address,
+            rpc,
+            folder,
+        };
+        server.wait();
+        assert_eq!(server.query("CREATE DATABASE x").status, 200);
+        Some((server, udp))
+    }
+
+    fn run(
+        folder: &Path,
+        address: &str,
+        rpc: &str,
+        udp: Option<&str>,
+    ) -> Option<(Child, String, String)> {
+        let mut command = Command::new("influxd");
+        if let Some(udp) = udp {
+            command
+                .env("INFLUXDB_UDP_0_ENABLED", "true")
+                .env("INFLUXDB_UDP_0_BIND_ADDRESS", udp)
+                .env("INFLUXDB_UDP_0_DATABASE", "x");
+        }
+        let child = command
             .args(["run", "-config", "/dev/null"])
             .env("INFLUXDB_REPORTING_DISABLED", "true")
             .env("INFLUXDB_MONITOR_STORE_ENABLED", "false")
@@ -71,7 +99,9 @@ impl Influxd {
 
     /// Starts it again, with its data, in its place.
     pub(crate) fn restart(&mut self) {
-        self.child = Self::run(&self.folder, &self.address, &self.rpc).unwrap().0;
+        self.child = Self::run(&self.folder, &self.address, &self.rpc, None)
+            .unwrap()
+            .0;
         self.wait();
     }
 

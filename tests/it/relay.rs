@@ -15,6 +15,8 @@ pub(crate) struct Relay {
     pub(crate) http: String,
     /// Where it shows itself.
     pub(crate) admin: String,
+    /// Where it takes datagrams.
+    pub(crate) udp: Vec<String>,
 }
 
 /// A relay that did not come up.
@@ -51,6 +53,40 @@ impl Relay {
         )
     }
 
+    /// A relay without an HTTP listener, in front of these outputs over UDP or HTTP.
+    pub(crate) fn of_datagrams(outputs: &str, env: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command
+            .env("RELAY_UDP_BIND_ADDR", "127.0.0.1:0")
+            .env("RELAY_UDP_OUTPUTS", outputs)
+            .envs(env.iter().copied());
+        Self::run(&mut command).unwrap_or_else(|refused| {
+            panic!("the relay did not come up:\n{}", refused.said);
+        })
+    }
+
+    /// A number of its `/metrics`.
+    pub(crate) fn metric(&self, row: &str) -> u64 {
+        let page = crate::client::ask(&self.admin, "GET", "/metrics", "", b"").body;
+        let found = page
+            .lines()
+            .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
+        found
+            .unwrap_or_else(|| panic!("no {row} in {page}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Holds all of it up, until [`Relay::go_on`].
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// Ends [`Relay::freeze`].
+    pub(crate) fn go_on(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// A relay that reads this file.
     pub(crate) fn of_file(file: &std::path::Path) -> Self {
         Self::run(command().arg("--config").arg(file)).unwrap_or_else(|refused| {
@@ -61,17 +97,21 @@ impl Relay {
     fn run(command: &mut Command) -> Result<Self, Refused> {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let (mut addresses, mut said, mut is_ready) = (Vec::new(), String::new(), false);
+        let (mut addresses, mut udp, mut said) = (Vec::new(), Vec::new(), String::new());
+        let mut is_ready = false;
         let mut line = String::new();
         while !is_ready && stderr.read_line(&mut line).unwrap() > 0 {
             if let Some((_, address)) = line.trim_end().split_once(" address=") {
-                addresses.push(address.to_owned());
+                let is_udp = line.contains("for datagrams");
+                let list = if is_udp { &mut udp } else { &mut addresses };
+                list.push(address.to_owned());
             }
             is_ready = line.contains("ready shards");
             said.push_str(&line);
             line.clear();
         }
-        if !is_ready || addresses.len() != 2 {
+        let is_whole = addresses.len() == 2 || (addresses.len() == 1 && !udp.is_empty());
+        if !is_ready || !is_whole {
             let _gone = child.kill();
             let code = child.wait().unwrap().code();
             return Err(Refused { code, said });
@@ -81,8 +121,9 @@ impl Relay {
         Ok(Self {
             child,
             said,
-            admin: addresses.remove(1),
-            http: addresses.remove(0),
+            admin: addresses.pop().unwrap(),
+            http: addresses.pop().unwrap_or_default(),
+            udp,
         })
     }
 

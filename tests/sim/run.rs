@@ -219,7 +219,6 @@ impl Scene {
             let outputs: Vec<_> = (0..backends).map(|b| (BackendId(b), true, true)).collect();
             let rules = door::Rules {
                 when_full: WhenFull::DropOldest,
-                accept_when_all_fail: false,
                 sync_first: self.sync_first,
                 // Some shards gather all, some none, some those that are not long.
                 write_through_bytes: [usize::MAX, 0, 9]
@@ -228,7 +227,7 @@ impl Scene {
             keepers.push(Keeper::new(
                 shard,
                 Arc::clone(&board),
-                vec![door::Door::new(&outputs)],
+                vec![door::Door::new(&outputs, door::Keep::Accepted)],
                 &vec![u64::MAX; backends],
                 rules,
                 Log::new(disk, track, SEGMENT_BYTES),

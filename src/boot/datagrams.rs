@@ -1,0 +1,108 @@
+//! The UDP addresses: one socket per shard each, and how shards help one another with them. Once per start.
+
+use std::sync::Arc;
+
+use socket2::Socket;
+
+use crate::boot::{StartError, remedy};
+use crate::engine::bell::Bell;
+use crate::engine::datagram::{Guest, Steering, Wish, claim};
+use crate::plan::{Plan, UdpPlan, UdpSteering};
+use crate::udp::help::Help;
+
+/// One UDP address: a socket per shard.
+pub(super) struct Claimed {
+    sockets: Vec<Socket>,
+    help: Option<Arc<Help>>,
+}
+
+/// One shard's part of it.
+pub(super) struct UdpPost {
+    pub(super) socket: Socket,
+    /// How it is helped, and how it helps.
+    pub(super) help: Option<Helped>,
+}
+
+/// How shards help one another with one address.
+pub(super) struct Helped {
+    pub(super) help: Arc<Help>,
+    /// The others' sockets, with their shards' numbers.
+    pub(super) others: Vec<(usize, Guest)>,
+}
+
+/// Opens the sockets of all UDP doors.
+pub(super) fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
+    let shards = plan.cpus.len();
+    plan.udp.iter().map(|udp| claim_one(udp, shards)).collect()
+}
+
+fn claim_one(udp: &UdpPlan, shards: usize) -> Result<Claimed, StartError> {
+    let wish = Wish {
+        buffer_bytes: udp.read_buffer_bytes,
+        steering: match udp.steering {
+            UdpSteering::Spread => Steering::Spread,
+            UdpSteering::Flow | UdpSteering::Help => Steering::Flow,
+        },
+        gro: udp.gro,
+    };
+    let claimed = claim(udp.bind, shards, wish);
+    let (sockets, given) = claimed.map_err(|why| StartError::Listen {
+        name: udp.name.clone(),
+        address: udp.bind,
+        remedy: remedy(&why),
+        why,
+    })?;
+    let bound = sockets
+        .first()
+        .and_then(|socket| socket.local_addr().ok()?.as_socket());
+    let address = bound.unwrap_or(udp.bind);
+    tracing::info!(listener = %udp.name, read_buffer = given, %address, "listening for datagrams");
+    if udp.read_buffer_is_asked && given < udp.read_buffer_bytes {
+        tracing::warn!(
+            listener = %udp.name,
+            asked = udp.read_buffer_bytes,
+            given,
+            "the kernel gives a smaller read-buffer: raise net.core.rmem_max, or give the process CAP_NET_ADMIN"
+        );
+    }
+    let is_helped = shards > 1 && udp.steering == UdpSteering::Help;
+    let help = match is_helped {
+        true => {
+            let bells: Result<Vec<Bell>, _> = (0..shards).map(|_| Bell::new()).collect();
+            Some(Arc::new(Help::new(bells.map_err(no_descriptor)?)))
+        }
+        false => None,
+    };
+    Ok(Claimed { sockets, help })
+}
+
+/// What shard number `shard` gets of all UDP doors.
+pub(super) fn posts(all: &[Claimed], shard: usize) -> Result<Vec<UdpPost>, StartError> {
+    let post = |claimed: &Claimed| {
+        let help = match &claimed.help {
+            None => None,
+            Some(help) => {
+                let others = claimed.sockets.iter().enumerate();
+                let others = others.filter(|(number, _)| *number != shard);
+                let guests: std::io::Result<Vec<_>> = others
+                    .map(|(number, socket)| Ok((number, Guest::at(socket)?)))
+                    .collect();
+                Some(Helped {
+                    help: Arc::clone(help),
+                    others: guests?,
+                })
+            }
+        };
+        let socket = claimed.sockets[shard].try_clone()?;
+        Ok(UdpPost { socket, help })
+    };
+    let posts: std::io::Result<Vec<UdpPost>> = all.iter().map(post).collect();
+    posts.map_err(no_descriptor)
+}
+
+fn no_descriptor(why: std::io::Error) -> StartError {
+    StartError::Thread {
+        what: "a UDP listener".to_owned(),
+        why: why.to_string(),
+    }
+}
