@@ -7,6 +7,7 @@
 //!                     │                 │     └─▶ spool ─▶ replay ─▶ backend, later
 //!                     │                 │
 //!  client ─ UDP ──────┼────▶ udp ───────┴─▶ UDP output
+//!                     ├─▶ query ─▶ one backend that lacks nothing
 //!                     └─▶ admin: /ping /health /ready /status /metrics /admin/flush
 //! ```
 //!
@@ -30,7 +31,7 @@
 //! | 8 | `cli` | one file per subcommand |
 //! | 7 | `config`, `boot` | the file and the environment become a `Plan`; a `Plan` becomes running shards |
 //! | 6 | `front`, `udp` | the doors of one shard: HTTP, UDP |
-//! | 5 | `write`, `admin`, `replay` | what the relay does |
+//! | 5 | `write`, `query`, `admin`, `replay` | what the relay does |
 //! | 4 | `fanout` | one write, every backend at once |
 //! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
 //! | 2 | `backend` | one backend as one shard sees it |
@@ -50,6 +51,8 @@ pub mod front;
 pub mod udp;
 
 pub mod write;
+
+pub mod query;
 
 pub mod replay;
 

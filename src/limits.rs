@@ -176,6 +176,16 @@ pub const ADDRESSES_MAX: usize = 16;
 pub const KEY_BYTES_MAX: usize = 65_535;
 /// Tags out of order among which a repeated one is looked for. Past it a line is sent alone.
 pub const UNSORTED_TAGS_MAX: usize = 128;
+// ---- Queries ------------------------------------------------------------------------------------
+
+/// From a question to the first byte of its answer, and from each piece of it to the next. Past it another
+/// backend is asked, or the answer is cut.
+pub const QUERY_WAIT_MAX: Duration = Duration::from_secs(300);
+/// Idle connections for questions, per backend and shard. What is more is closed.
+pub const ASKING_IDLE_MAX: usize = 16;
+/// What frames one chunk, at most.
+pub const CHUNK_FRAME_BYTES: usize = 32;
+
 // ---- The spool ---------------------------------------------------------------------------------
 
 /// Bytes that one backend may be owed. Past it `when-full` decides.

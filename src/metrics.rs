@@ -41,6 +41,14 @@ pub enum Path {
     PromWrite,
     /// `/api/v1/write`
     RemoteWrite,
+    /// `/query`
+    Query,
+    /// `/api/v2/query`
+    QueryV2,
+    /// `/api/v1/prom/read`, `/api/v1/read`
+    RemoteRead,
+    /// Prometheus' own reads.
+    PromQuery,
     /// `/ping`
     Ping,
     /// `/health`
@@ -60,12 +68,16 @@ pub enum Path {
 }
 
 /// Labels of [`Path`], by its number.
-pub const PATHS: [&str; 13] = [
+pub const PATHS: [&str; 17] = [
     "/write",
     "/api/v2/write",
     "/api/v3/write_lp",
     "/api/v1/prom/write",
     "/api/v1/write",
+    "/query",
+    "/api/v2/query",
+    "/api/v1/read",
+    "/api/v1/query",
     "/ping",
     "/health",
     "/ready",

@@ -13,7 +13,7 @@ use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::payload::gzip::Inflater;
 use crate::plan::{BackendId, Plan, SpoolPlan};
-use crate::spool::board::Board;
+use crate::spool::board::{Board, Mode};
 use crate::spool::disk::Place;
 use crate::spool::keeper::Keeper;
 use crate::spool::track::Track;
@@ -32,6 +32,14 @@ pub struct World {
     pub spool: Option<SpoolWorld>,
     /// Whether a drain has begun.
     pub stopping: std::sync::atomic::AtomicBool,
+}
+
+impl World {
+    /// Bytes that a backend is owed; `None` if it is level, or nothing is ever kept for it.
+    pub fn owed(&self, id: BackendId) -> Option<u64> {
+        let desk = &self.spool.as_ref()?.board.desks[id.0];
+        (desk.state().mode() != Mode::Live).then(|| desk.owed().1)
+    }
 }
 
 /// What all shards see of the spool.
@@ -70,6 +78,8 @@ pub struct Shard {
     pub answer: RefCell<Vec<u8>>,
     /// Client connections open.
     pub connections: Cell<usize>,
+    /// Questions asked: whose turn it is among equal backends.
+    pub questions: Cell<usize>,
     /// UDP doors that take datagrams.
     pub datagram_doors: Cell<usize>,
     /// A drain has begun: answers close their connections.
@@ -120,6 +130,7 @@ impl Shard {
             inflater: RefCell::default(),
             answer: RefCell::default(),
             connections: Cell::new(0),
+            questions: Cell::new(0),
             datagram_doors: Cell::new(0),
             draining: Cell::new(false),
         })

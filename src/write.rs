@@ -78,6 +78,37 @@ pub fn admit(
     }
 }
 
+/// Takes a question by its head, or says why not: it is read, and held, as a write is. Once per query.
+///
+/// # Errors
+/// 413.
+pub fn admit_question(
+    shard: &Shard,
+    head: &RequestHead<'_, '_>,
+    query: &[u8],
+) -> Result<Admitted, Refusal> {
+    let ticket = shard.flights.begin();
+    {
+        let request = &mut *ticket.request_mut();
+        request.kind = Kind::Statement;
+        request.query.extend_from_slice(query);
+        head.pass_on(true, &mut request.headers);
+        if let Some(authorization) = head.header("authorization") {
+            request.authorization.extend_from_slice(authorization);
+        }
+    }
+    match head.framing {
+        Framing::Length(length) if length > shard.world.plan.limits.body_bytes_max as u64 => {
+            Err(TOO_LARGE)
+        }
+        _ => Ok(Admitted {
+            ticket,
+            gzip: false,
+            precision: Precision::Nanosecond,
+        }),
+    }
+}
+
 /// What is past `max-body-size`, before or after decompression. InfluxDB's own words.
 pub const TOO_LARGE: Refusal = Refusal {
     status: 413,
@@ -97,7 +128,7 @@ fn dialect(kind: Kind) -> Option<Dialect> {
         Kind::Write => Some(Dialect::V1),
         Kind::WriteV2 => Some(Dialect::V2),
         Kind::WriteV3 => Some(Dialect::V3),
-        Kind::RemoteWrite => None,
+        Kind::RemoteWrite | Kind::Statement => None,
     }
 }
 
@@ -199,13 +230,14 @@ pub fn put_answer(
 ) -> u16 {
     out.clear();
     let status = match ruling {
-        Ruling::Success(from) => {
+        // What a statement did is in the answer.
+        Ruling::Success(from) if ticket.request().kind != Kind::Statement => {
             ticket.with_reply(from, |reply| {
                 write_answer(out, 204, &reply.headers, b"", opts)
             });
             204
         }
-        Ruling::Refusal(from) | Ruling::Failure(from) => ticket
+        Ruling::Success(from) | Ruling::Refusal(from) | Ruling::Failure(from) => ticket
             .with_reply(from, |reply| pass_on(out, reply, opts))
             .unwrap_or(503),
         Ruling::NobodyAnswered => nobody_answered(out, ticket, outputs, opts),

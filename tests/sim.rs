@@ -130,7 +130,12 @@ fn what_a_failed_flush_loses_is_counted() {
         sync_first: false,
         write_through_bytes: usize::MAX,
     };
-    let outputs = [(BackendId(0), true, true), (BackendId(1), true, true)];
+    let output = |b| door::Output {
+        id: BackendId(b),
+        takes: u8::MAX,
+        kept: true,
+    };
+    let outputs = [output(0), output(1)];
     let doors = vec![door::Door::new(&outputs, door::Keep::Accepted)];
     let keeper = keeper::Keeper::new(0, Arc::clone(&board), doors, &[1 << 20; 2], rules, log);
     let parts = record::Parts {

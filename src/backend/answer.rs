@@ -62,6 +62,8 @@ pub struct AnswerReader {
     interim: usize,
     keep_alive: bool,
     begun: bool,
+    /// Of the body, as far as it is not taken out of the reply.
+    body_bytes_max: usize,
 }
 
 impl Default for AnswerReader {
@@ -72,6 +74,7 @@ impl Default for AnswerReader {
             interim: 0,
             keep_alive: true,
             begun: false,
+            body_bytes_max: limits::ANSWER_BODY_BYTES_MAX,
         }
     }
 }
@@ -82,12 +85,29 @@ impl AnswerReader {
         self.begun
     }
 
+    /// For answers of any size, whose body is taken out of the reply piece by piece.
+    pub fn streaming() -> Self {
+        Self {
+            body_bytes_max: usize::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Bytes of the body that are still to come, where the head has told them.
+    pub fn left(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
     /// Makes ready for the next answer.
     pub fn reset(&mut self) {
         let mut inbox = std::mem::take(&mut self.inbox);
         inbox.clear();
         *self = Self {
             inbox,
+            body_bytes_max: self.body_bytes_max,
             ..Self::default()
         };
     }
@@ -170,7 +190,7 @@ impl AnswerReader {
     }
 
     fn body(&mut self, bytes: &[u8], reply: &mut Reply) -> Fed {
-        let room = limits::ANSWER_BODY_BYTES_MAX - reply.body.len();
+        let room = self.body_bytes_max - reply.body.len();
         match &mut self.state {
             State::Length(left) => {
                 if *left > room as u64 {
@@ -185,7 +205,7 @@ impl AnswerReader {
                 self.settle(whole, bytes.len() - take)
             }
             State::Chunked(chunked) => {
-                match chunked.decode(bytes, &mut reply.body, limits::ANSWER_BODY_BYTES_MAX) {
+                match chunked.decode(bytes, &mut reply.body, self.body_bytes_max) {
                     Ok(progress) => self.settle(progress.done, bytes.len() - progress.taken),
                     Err(_) => Fed::Nonsense,
                 }

@@ -18,7 +18,7 @@ use crate::backend::answer::Reply;
 use crate::backend::outcome::Outcome;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::plan::{BackendId, Endpoints};
+use crate::plan::{BackendId, BackendKind, Endpoints};
 use crate::spool::disk::Place;
 use crate::spool::keeper::Keeper;
 use crate::spool::ledger::Heard;
@@ -35,6 +35,8 @@ pub enum Kind {
     WriteV3,
     /// Prometheus remote-write; the body is opaque.
     RemoteWrite,
+    /// An InfluxQL statement that changes something.
+    Statement,
 }
 
 impl Kind {
@@ -45,14 +47,37 @@ impl Kind {
             Self::WriteV2 => 1,
             Self::WriteV3 => 2,
             Self::RemoteWrite => 3,
+            Self::Statement => 4,
         }
     }
 
     /// As the spool has written it.
     pub fn of_number(number: u8) -> Option<Self> {
-        [Self::Write, Self::WriteV2, Self::WriteV3, Self::RemoteWrite]
-            .into_iter()
-            .find(|kind| kind.number() == number)
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+
+    const ALL: [Self; 5] = [
+        Self::Write,
+        Self::WriteV2,
+        Self::WriteV3,
+        Self::RemoteWrite,
+        Self::Statement,
+    ];
+
+    /// Its bit in a mask of kinds.
+    pub fn bit(self) -> u8 {
+        1 << self.number()
+    }
+
+    /// The kinds that such a backend takes.
+    pub fn taken_by(backend: BackendKind) -> u8 {
+        let taken: &[Self] = match backend {
+            BackendKind::InfluxDb => &Self::ALL,
+            BackendKind::Prometheus => &[Self::RemoteWrite],
+            BackendKind::VictoriaMetrics => &[Self::Write, Self::WriteV2, Self::RemoteWrite],
+            BackendKind::Kapacitor => &[Self::Write],
+        };
+        taken.iter().fold(0, |mask, kind| mask | kind.bit())
     }
 
     /// The path of this kind at one backend.
@@ -62,6 +87,7 @@ impl Kind {
             Self::WriteV2 => &endpoints.write_v2,
             Self::WriteV3 => &endpoints.write_v3,
             Self::RemoteWrite => &endpoints.remote_write,
+            Self::Statement => &endpoints.query,
         }
     }
 }
@@ -86,6 +112,18 @@ pub struct Request {
 }
 
 impl Request {
+    /// What goes on with a question, copied: it may be asked again while nobody holds the flight.
+    pub fn clone_parts(&self) -> Self {
+        Self {
+            kind: self.kind,
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            authorization: self.authorization.clone(),
+            body: self.body.clone(),
+            ..Self::default()
+        }
+    }
+
     fn clear(&mut self, keep_bytes: usize) {
         self.kind = Kind::default();
         self.joinable = false;

@@ -12,6 +12,7 @@
 //! and counts against the shard's budget until then.
 
 pub mod answer;
+pub mod asking;
 pub mod backoff;
 pub mod errand;
 pub mod exchange;

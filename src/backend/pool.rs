@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::backend::asking::Asking;
 use crate::backend::exchange::Link;
 use crate::backend::flight::Ticket;
 use crate::backend::health::{Change, Health};
@@ -69,6 +70,7 @@ pub struct Backend {
     queue: RefCell<VecDeque<Job>>,
     held: Cell<usize>,
     health: RefCell<Health>,
+    pub(super) asking: Asking,
 }
 
 impl Backend {
@@ -90,6 +92,7 @@ impl Backend {
             queue: RefCell::default(),
             held: Cell::new(0),
             health: RefCell::default(),
+            asking: Asking::default(),
         });
         backend.metrics().up.set(1);
         backend

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use crate::backend::flight::Kind;
 use crate::boot::{StartError, helper, rest};
 use crate::clock::Moment;
 use crate::engine::bell::{Bell, Ear};
@@ -16,13 +17,13 @@ use crate::engine::timer;
 use crate::events::{Event, Events};
 use crate::limits;
 use crate::metrics::CODES;
-use crate::plan::{BackendId, Fsync, Plan, SpoolPlan};
+use crate::plan::{Fsync, Plan, SpoolPlan};
 use crate::shard::{Shard, SpoolWorld, World};
 use crate::spool::archive::{Archive, Unusable, log_folder};
 use crate::spool::board::{Board, Mode};
 use crate::spool::cursors::{self, Cursors, Mark, place_bytes};
 use crate::spool::disk::{Disk, Place};
-use crate::spool::door::{DiskChange, Door, Keep, Rules};
+use crate::spool::door::{self, DiskChange, Door, Keep, Rules};
 use crate::spool::flushing::stamp;
 use crate::spool::keeper::Keeper;
 use crate::spool::log::Log;
@@ -228,11 +229,19 @@ pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Kee
         false => Keep::Accepted,
     };
     let doors = plan.doors().map(|(outputs, is_all_owed)| {
-        let outputs: Vec<(BackendId, bool, bool)> = outputs
+        let outputs: Vec<door::Output> = outputs
             .iter()
             .map(|&id| {
                 let backend = &plan.backends[id.0];
-                (id, backend.writes, backend.owed_bytes_max > 0)
+                door::Output {
+                    id,
+                    takes: if backend.writes {
+                        Kind::taken_by(backend.kind)
+                    } else {
+                        0
+                    },
+                    kept: backend.owed_bytes_max > 0,
+                }
             })
             .collect();
         Door::new(&outputs, if is_all_owed { Keep::All } else { at_least })

@@ -9,11 +9,12 @@ pub mod verdict;
 
 use std::rc::Rc;
 
-use crate::backend::flight::Ticket;
+use crate::backend::flight::{Kind, Ticket};
 use crate::backend::lane::Lane;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::backend::pool::Backend;
 use crate::fanout::verdict::{Ruling, Verdict};
+use crate::plan::BackendId;
 use crate::shard::Shard;
 use crate::spool::board::State;
 use crate::spool::disk::Place;
@@ -30,6 +31,28 @@ pub struct Output {
     pub lane: Rc<Lane>,
     /// Its bit among the listener's outputs, as the spool counts them.
     pub bit: u64,
+    /// The kinds of write that it takes, as a mask.
+    pub takes: u8,
+}
+
+impl Output {
+    /// The outputs among these backends that take any writes, with lanes of their own.
+    pub fn all(shard: &Shard, backends: &[BackendId]) -> Vec<Self> {
+        let outputs = backends.iter().enumerate().map(|(place, id)| {
+            let backend = Rc::clone(&shard.backends[id.0]);
+            let takes = match backend.plan.writes {
+                true => Kind::taken_by(backend.plan.kind),
+                false => 0,
+            };
+            Self {
+                backend,
+                lane: Rc::new(Lane::default()),
+                bit: 1 << place,
+                takes,
+            }
+        });
+        outputs.filter(|output| output.takes != 0).collect()
+    }
 }
 
 /// Sends a write of listener number `door` to every output and returns what the client is to hear.
@@ -48,7 +71,9 @@ pub async fn relay(
         },
         None => Way::to_all(),
     };
-    for output in outputs {
+    let kind = ticket.request().kind;
+    let takes = |output: &&Output| output.takes & kind.bit() != 0;
+    for output in outputs.iter().filter(takes) {
         if way.gates.send & output.bit != 0 {
             output.backend.submit(&output.lane, ticket.clone());
         } else if way.gates.tail & output.bit != 0 {
@@ -58,7 +83,7 @@ pub async fn relay(
     if let Some(keeper) = &shard.keeper {
         release(keeper, &way, ticket, outputs).await;
     }
-    let ruling = hear_out(ticket, outputs, acks).await;
+    let ruling = hear_out(ticket, outputs, kind, acks).await;
     match (&shard.keeper, way.sequence) {
         (Some(keeper), Some(sequence)) => promise(keeper, door, sequence, ruling).await,
         _ => ruling,
@@ -162,12 +187,14 @@ async fn release(keeper: &Keeper<Place>, way: &Way, ticket: &Ticket, outputs: &[
     }
 }
 
-async fn hear_out(ticket: &Ticket, outputs: &[Output], acks: usize) -> Ruling {
+async fn hear_out(ticket: &Ticket, outputs: &[Output], kind: Kind, acks: usize) -> Ruling {
     let judges = outputs
         .iter()
+        .filter(|output| output.takes & kind.bit() != 0)
         .filter(|output| !output.backend.plan.drop_responses)
         .count();
-    let mut verdict = Verdict::new(judges, acks);
+    // Not all outputs take all kinds: `acks` is of those that do.
+    let mut verdict = Verdict::new(judges, acks.min(judges.max(1)));
     let mut place = 0;
     loop {
         if let Some(ruling) = verdict.ruling() {

@@ -16,15 +16,17 @@ use std::rc::Rc;
 use futures_lite::future::poll_fn;
 
 use crate::admin;
-use crate::backend::lane::Lane;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::fanout::{self, Output};
-use crate::front::wish::{Begun, Door, Wish, begin};
+use crate::front::wish::{Begun, Door, Wish, take};
 use crate::http::request::Refusal;
 use crate::http::response::{CHALLENGE, CONTINUE, Closing, RETRY_AFTER, write_answer, write_error};
 use crate::limits;
 use crate::metrics::{Path, Verb};
+use crate::query::ask::{Client, ask};
+use crate::query::influxql::Does;
+use crate::query::question::Question;
 use crate::shard::Shard;
 use crate::write::{self, Admitted, NO_ROOM};
 
@@ -67,6 +69,7 @@ impl Connection<'_> {
         let opts = begun.opts;
         match std::mem::replace(&mut begun.wish, Wish::Options("")) {
             Wish::Write(admitted) => self.write(begun, admitted).await,
+            Wish::Query(admitted, question) => self.query(begun, admitted, &question).await,
             Wish::Ask(asked) => {
                 let mut out = Vec::new();
                 let status =
@@ -154,8 +157,14 @@ impl Connection<'_> {
             let status = write::refuse(&mut out, unfit, begun.opts);
             return self.answer(&begun, status, &out).await;
         }
+        self.relay(begun, admitted).await
+    }
+
+    /// Sends what is ready to every backend, and answers.
+    async fn relay(&mut self, begun: Begun, admitted: Admitted) -> io::Result<bool> {
+        let shard = self.shard;
         if self.outputs.is_empty() {
-            self.open_lanes();
+            self.outputs = Output::all(shard, &self.door.plan.outputs);
         }
         let ruling = fanout::relay(
             shard,
@@ -181,6 +190,32 @@ impl Connection<'_> {
         };
         drop(admitted);
         self.answer(&begun, status, &rest).await
+    }
+
+    /// Reads the body of a question. What changes something goes to every backend, all else to one.
+    async fn query(
+        &mut self,
+        mut begun: Begun,
+        admitted: Admitted,
+        question: &Question,
+    ) -> io::Result<bool> {
+        if let BodyEnd::Refused(refusal) = self.body(&mut begun, &admitted).await? {
+            drop(admitted);
+            return self.refuse(&begun, refusal, b"").await;
+        }
+        if question.does(&admitted.ticket.request()) == Does::Writes {
+            return self.relay(begun, admitted).await;
+        }
+        let client = &mut Client {
+            stream: &self.stream,
+            inbox: &mut self.inbox,
+            opts: begun.opts,
+        };
+        let outputs = &self.door.plan.outputs;
+        let answered = ask(self.shard, outputs, question, &admitted.ticket, client).await?;
+        begun.opts.keep_alive = answered.reusable;
+        drop(admitted);
+        self.answer(&begun, answered.status, b"").await
     }
 
     /// Reads what is left of the body into the flight.
@@ -368,65 +403,6 @@ impl Connection<'_> {
             }
         }
     }
-
-    /// This connection's lanes, once it has shown that it writes.
-    fn open_lanes(&mut self) {
-        let backends = self
-            .door
-            .plan
-            .outputs
-            .iter()
-            .map(|id| &self.shard.backends[id.0]);
-        let writable = backends
-            .enumerate()
-            .filter(|(_, backend)| backend.plan.writes);
-        self.outputs = writable
-            .map(|(place, backend)| Output {
-                backend: Rc::clone(backend),
-                lane: Rc::new(Lane::default()),
-                bit: 1 << place,
-            })
-            .collect();
-    }
-}
-
-/// Reads a head from what was left over and what came; what is beyond it stays in the inbox.
-fn take(
-    shard: &Shard,
-    door: &Door,
-    inbox: &mut Vec<u8>,
-    bytes: &[u8],
-    started: Moment,
-) -> Result<Option<Begun>, Refusal> {
-    if !inbox.is_empty() {
-        inbox.extend_from_slice(bytes);
-        let begun = begin(shard, door, inbox, started)?;
-        return Ok(begun.map(|(begun, taken)| {
-            inbox.drain(..taken);
-            begun
-        }));
-    }
-    let Some((mut begun, taken)) = begin(shard, door, bytes, started)? else {
-        inbox.extend_from_slice(bytes);
-        return Ok(None);
-    };
-    let mut rest = &bytes[taken..];
-    // The usual case: the body has come with its head, and goes straight to the flight.
-    if !begun.whole {
-        let bytes_max = shard.world.plan.limits.body_bytes_max;
-        let progress = match &begun.wish {
-            Wish::Write(admitted) => {
-                begun
-                    .body
-                    .feed(rest, &mut admitted.ticket.request_mut().body, bytes_max)?
-            }
-            _ => begun.body.feed(rest, &mut Vec::new(), bytes_max)?, // not wanted: thrown away
-        };
-        begun.whole = progress.done;
-        rest = &rest[progress.taken..];
-    }
-    inbox.extend_from_slice(rest);
-    Ok(Some(begun))
 }
 
 fn allow_line(methods: &str) -> Vec<u8> {

@@ -3,12 +3,15 @@
 use crate::backend::flight::Kind;
 use crate::http::request::Method;
 use crate::metrics::{Path, Verb};
+use crate::query::question::Language;
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// To every backend.
     Write(Kind),
+    /// To one backend; or, if it changes something, to every one.
+    Query(Language),
     /// To the backends' version and a status.
     Ping,
     /// To what the veepee fork calls health.
@@ -44,6 +47,25 @@ pub fn route(method: Method, path: &[u8], admin: bool) -> (Path, Route) {
             return write(method, Path::PromWrite, Kind::RemoteWrite);
         }
         b"/api/v1/write" if !admin => return write(method, Path::RemoteWrite, Kind::RemoteWrite),
+        b"/query" if !admin => return query(method, Path::Query, Language::InfluxQl),
+        b"/api/v2/query" if !admin => {
+            return post(method, Path::QueryV2, Route::Query(Language::Flux));
+        }
+        b"/api/v1/prom/read" | b"/api/v1/read" if !admin => {
+            return post(method, Path::RemoteRead, Route::Query(Language::RemoteRead));
+        }
+        b"/api/v1/query"
+        | b"/api/v1/query_range"
+        | b"/api/v1/series"
+        | b"/api/v1/labels"
+        | b"/api/v1/metadata"
+            if !admin =>
+        {
+            return query(method, Path::PromQuery, Language::PromQl);
+        }
+        _ if !admin && is_label_values(path) => {
+            return query(method, Path::PromQuery, Language::PromQl);
+        }
         b"/admin/flush" => return post(method, Path::Flush, Route::Flush),
         b"/metrics" if admin => (Path::Metrics, Route::Metrics),
         b"/ping" => (Path::Ping, Route::Ping),
@@ -62,6 +84,21 @@ pub fn route(method: Method, path: &[u8], admin: bool) -> (Path, Route) {
 
 fn write(method: Method, label: Path, kind: Kind) -> (Path, Route) {
     post(method, label, Route::Write(kind))
+}
+
+fn query(method: Method, label: Path, language: Language) -> (Path, Route) {
+    match method {
+        Method::Get | Method::Post => (label, Route::Query(language)),
+        Method::Options => (label, Route::Options("GET, POST, OPTIONS")),
+        _ => (label, Route::WrongMethod("GET, POST, OPTIONS")),
+    }
+}
+
+/// `/api/v1/label/NAME/values`
+fn is_label_values(path: &[u8]) -> bool {
+    let name = path.strip_prefix(b"/api/v1/label/");
+    let name = name.and_then(|rest| rest.strip_suffix(b"/values"));
+    name.is_some_and(|name| !name.is_empty() && !name.contains(&b'/'))
 }
 
 fn post(method: Method, label: Path, route: Route) -> (Path, Route) {

@@ -11,6 +11,7 @@ use crate::http::response::Closing;
 use crate::http::target;
 use crate::metrics::{Path, Verb};
 use crate::plan::{BackendId, ListenerPlan};
+use crate::query::question::Question;
 use crate::shard::Shard;
 use crate::write::{self, Admitted};
 
@@ -28,6 +29,8 @@ pub struct Door {
 pub enum Wish {
     /// To be relayed, once its body has come.
     Write(Admitted),
+    /// To be answered by a backend, once its body has come.
+    Query(Admitted, Question),
     /// To be told something.
     Ask(Asked),
     /// To know the methods.
@@ -80,6 +83,17 @@ pub fn begin(
             Ok(admitted) => Wish::Write(admitted),
             Err(refusal) => Wish::Denied(refusal, None),
         },
+        Route::Query(language) => match write::admit_question(shard, &head, asked.query) {
+            Ok(admitted) => {
+                let question = Question {
+                    method: head.method,
+                    language,
+                    path: asked.path.to_vec(),
+                };
+                Wish::Query(admitted, question)
+            }
+            Err(refusal) => Wish::Denied(refusal, None),
+        },
         Route::Ping => Wish::Ask(Asked::Ping),
         Route::Health => Wish::Ask(Asked::Health),
         Route::Ready => Wish::Ask(Asked::Ready),
@@ -112,6 +126,48 @@ pub fn begin(
         started,
     };
     Ok(Some((begun, head.head_len)))
+}
+
+/// Reads a head from what was left over and what came; what is beyond it stays in the inbox.
+///
+/// # Errors
+/// As [`begin`].
+pub fn take(
+    shard: &Shard,
+    door: &Door,
+    inbox: &mut Vec<u8>,
+    bytes: &[u8],
+    started: Moment,
+) -> Result<Option<Begun>, Refusal> {
+    if !inbox.is_empty() {
+        inbox.extend_from_slice(bytes);
+        let begun = begin(shard, door, inbox, started)?;
+        return Ok(begun.map(|(begun, taken)| {
+            inbox.drain(..taken);
+            begun
+        }));
+    }
+    let Some((mut begun, taken)) = begin(shard, door, bytes, started)? else {
+        inbox.extend_from_slice(bytes);
+        return Ok(None);
+    };
+    let mut rest = &bytes[taken..];
+    // The usual case: the body has come with its head, and goes straight to the flight.
+    if !begun.whole {
+        let bytes_max = shard.world.plan.limits.body_bytes_max;
+        let progress = match &begun.wish {
+            Wish::Write(admitted) | Wish::Query(admitted, _) => {
+                begun
+                    .body
+                    .feed(rest, &mut admitted.ticket.request_mut().body, bytes_max)?
+            }
+            _ => begun.body.feed(rest, &mut Vec::new(), bytes_max)?, // not wanted: thrown away
+        };
+        begun.whole = progress.done;
+        rest = &rest[progress.taken..];
+    }
+    inbox.extend_from_slice(rest);
+    Ok(Some(begun))
 }
 
 /// Whether who sent this may change something.

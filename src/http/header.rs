@@ -217,6 +217,16 @@ const ESSENTIAL: [&str; 4] = [
     "x-prometheus-remote-write-version",
 ];
 
+/// The value of the first of these header lines with this name, in any case, without the blanks around it.
+pub fn line_value<'l>(lines: &'l [u8], name: &str) -> Option<&'l [u8]> {
+    let mut lines = lines.split(|&byte| byte == b'\n');
+    lines.find_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        let is_it = line[..colon].eq_ignore_ascii_case(name.as_bytes());
+        is_it.then(|| line[colon + 1..].trim_ascii())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use httparse::Header;

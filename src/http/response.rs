@@ -212,6 +212,58 @@ pub fn write_head(
     write_ending(out, status, body_len, closing);
 }
 
+/// How a body is framed that is sent as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// So many bytes.
+    Length(u64),
+    /// In chunks: see [`write_chunk`].
+    Chunks,
+    /// Until the connection closes.
+    UntilClose,
+}
+
+/// Appends the head of an answer whose body is sent as it comes. `headers` as in [`write_answer`].
+pub fn write_stream_head(
+    out: &mut Vec<u8>,
+    status: u16,
+    headers: &[u8],
+    stream: Stream,
+    closing: Closing,
+) {
+    if let Stream::Length(length) = stream {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        return write_head(out, status, headers, length, closing);
+    }
+    write_status(out, status);
+    out.extend_from_slice(headers);
+    if stream == Stream::Chunks {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if !closing.keep_alive || stream == Stream::UntilClose {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one chunk (RFC 9112 section 7.1); an empty piece would be the end, and is left out.
+pub fn write_chunk(out: &mut Vec<u8>, piece: &[u8]) {
+    if piece.is_empty() {
+        return;
+    }
+    let digits = (usize::BITS - piece.len().leading_zeros()).div_ceil(4);
+    for place in (0..digits).rev() {
+        let digit = (piece.len() >> (place * 4)) & 15;
+        out.push(b"0123456789abcdef"[digit]);
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(piece);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What ends a body in chunks.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 fn write_status(out: &mut Vec<u8>, status: u16) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(u64::from(status), out);

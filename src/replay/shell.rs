@@ -23,7 +23,7 @@ use crate::replay::catch_up::{self, Rules};
 use crate::replay::ground::{Corpse, Ground, News, Request};
 use crate::replay::judge::{Sent, retry_after};
 use crate::shard::Shard;
-use crate::spool::dead_letter::{self, DeadLetter, without_credentials};
+use crate::spool::dead_letter::{self, DeadLetter, without_credentials, without_passwords};
 use crate::spool::disk::DiskFile;
 use crate::spool::source::Want;
 use crate::spool::track::Track;
@@ -242,7 +242,10 @@ impl Shell<'_> {
             body: None,
             base64: None,
         };
-        letter.set_body(&corpse.body);
+        letter.set_body(match corpse.kind {
+            flight::Kind::Statement => without_passwords(&corpse.body),
+            _ => &corpse.body,
+        });
         letter
     }
 }

@@ -69,10 +69,11 @@ impl Window {
         };
         let parts = &record.parts;
         let database = database(kind, parts.query);
-        let last = self
-            .groups
-            .iter_mut()
-            .rfind(|group| group.database == database);
+        // A statement may concern any database: nothing passes it, on either side.
+        let groups = self.groups.iter_mut().rev();
+        let last = groups
+            .take_while(|group| group.kind != Kind::Statement)
+            .find(|group| group.database == database);
         if let Some(last) = last
             && last.takes(kind, record, batch_max)
         {
@@ -95,13 +96,12 @@ impl Group {
     /// Whether the body is compressed.
     pub fn is_gzip(&self) -> bool {
         let headers = self.headers.to_ascii_lowercase();
-        memchr::memmem::find(&headers, b"content-encoding: gzip").is_some()
-            && self.kind != Kind::RemoteWrite
+        memchr::memmem::find(&headers, b"content-encoding: gzip").is_some() && self.has_lines()
     }
 
     /// Whether the body is line protocol, once inflated.
     pub fn has_lines(&self) -> bool {
-        self.kind != Kind::RemoteWrite
+        !matches!(self.kind, Kind::RemoteWrite | Kind::Statement)
     }
 
     fn takes(&self, kind: Kind, record: &Record<'_>, batch_max: usize) -> bool {

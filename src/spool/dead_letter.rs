@@ -66,11 +66,42 @@ pub fn without_credentials(query: &str) -> String {
     const PARTED: [char; 2] = ['&', ';'];
     let is_secret = |pair: &&str| {
         let key = pair.trim_end_matches(PARTED).split('=').next();
-        ["u", "p", "%75", "%70"].contains(&key.unwrap_or_default())
+        ["u", "p", "%75", "%70"].contains(&key.unwrap_or_default()) || has_password(pair.as_bytes())
     };
     let pairs = query.split_inclusive(PARTED);
     let shown: String = pairs.filter(|pair| !is_secret(pair)).collect();
     shown.trim_end_matches(PARTED).to_owned()
+}
+
+/// What may be shown of the form that a statement came in: nothing, if it sets a password.
+pub fn without_passwords(form: &[u8]) -> &[u8] {
+    match has_password(form) {
+        true => b"q=(not shown, as it sets a password)",
+        false => form,
+    }
+}
+
+/// Whether a piece of a target or of a form speaks of a password, however it is encoded.
+fn has_password(text: &[u8]) -> bool {
+    let hex = |byte: &u8| {
+        char::from(*byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let (mut plain, mut rest) = (Vec::new(), text);
+    while let Some((&first, behind)) = rest.split_first() {
+        let decoded = match (first, behind) {
+            (b'%', [high, low, ..]) => hex(high).zip(hex(low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        rest = if decoded.is_some() {
+            &behind[2..]
+        } else {
+            behind
+        };
+        plain.push(decoded.unwrap_or(first).to_ascii_lowercase());
+    }
+    memchr::memmem::find(&plain, b"password").is_some()
 }
 
 /// The file of one backend's dead letters.
@@ -161,5 +192,17 @@ mod tests {
         assert_eq!(file("a-1.b"), "d/dead/a-1.b.jsonl");
         assert_eq!(file("../x"), "d/dead/%2E.%2Fx.jsonl");
         assert_ne!(file("a/b"), file("a_b"));
+    }
+
+    #[test]
+    fn statements_with_passwords_are_not_shown() {
+        use super::without_passwords;
+        let shown = without_credentials("db=x&q=CREATE+USER+a+WITH+PassWord+'hunter2'&epoch=ns");
+        assert_eq!(shown, "db=x&epoch=ns");
+        let shown = without_credentials("q=SET+%50ASS%57ORD+FOR+a+%3D+'hunter2'&db=x");
+        assert_eq!(shown, "db=x");
+        let form = b"q=SET+PASSW%4FRD+FOR+a+%3D+%27hunter2%27";
+        assert!(!without_passwords(form).ends_with(b"hunter2%27"));
+        assert_eq!(without_passwords(b"q=DROP+USER+a%2"), b"q=DROP+USER+a%2");
     }
 }

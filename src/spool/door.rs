@@ -13,6 +13,17 @@ pub enum Keep {
     All,
 }
 
+/// One of a listener's outputs, as the spool sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// The backend.
+    pub id: BackendId,
+    /// The kinds of write that it takes, as a mask of their numbers.
+    pub takes: u8,
+    /// Whether it is owed what it misses.
+    pub kept: bool,
+}
+
 /// One listener's outputs, as the spool sees them: bit `i` of a mask is its output `i`.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -20,32 +31,50 @@ pub struct Door {
     pub outputs: Vec<BackendId>,
     /// Those that are owed what they miss.
     pub spooled: u64,
-    /// Those that do not take writes at all.
-    pub closed: u64,
     /// Which writes are owed.
     pub keep: Keep,
-    pub(super) targets: Vec<u8>,
+    kinds: Vec<Takers>,
+}
+
+/// Who takes one kind of write.
+#[derive(Debug, Clone, Default)]
+pub struct Takers {
+    /// Which outputs.
+    pub mask: u64,
+    /// Those of them that are owed what they miss, as a record names them.
+    pub targets: Vec<u8>,
 }
 
 impl Door {
-    /// A listener's outputs, each with whether it takes writes and whether it is owed what it misses.
-    pub fn new(outputs: &[(BackendId, bool, bool)], keep: Keep) -> Self {
-        let mask = |of: fn(&(BackendId, bool, bool)) -> bool| {
+    /// A listener's outputs.
+    pub fn new(outputs: &[Output], keep: Keep) -> Self {
+        let mask = |of: &dyn Fn(&Output) -> bool| {
             let bits = outputs.iter().enumerate();
             bits.fold(0, |mask, (i, output)| mask | u64::from(of(output)) << i)
         };
-        let spooled = outputs.iter().filter(|output| output.1 && output.2);
-        let targets = spooled.flat_map(|output| {
-            let index = u16::try_from(output.0.0).expect("limits: 64 listeners of 64 outputs");
-            index.to_le_bytes()
+        let kinds = (0..u8::BITS).map(|kind| {
+            let takes = |output: &Output| output.takes >> kind & 1 == 1;
+            let owed = outputs.iter().filter(|output| takes(output) && output.kept);
+            let targets = owed.flat_map(|output| {
+                let index = u16::try_from(output.id.0).expect("limits: 64 listeners of 64 outputs");
+                index.to_le_bytes()
+            });
+            Takers {
+                mask: mask(&takes),
+                targets: targets.collect(),
+            }
         });
         Self {
-            outputs: outputs.iter().map(|output| output.0).collect(),
-            spooled: mask(|output| output.1 && output.2),
-            closed: mask(|output| !output.1),
+            outputs: outputs.iter().map(|output| output.id).collect(),
+            spooled: mask(&|output| output.takes != 0 && output.kept),
             keep,
-            targets: targets.collect(),
+            kinds: kinds.collect(),
         }
+    }
+
+    /// Who takes writes of this kind.
+    pub fn takers(&self, kind: u8) -> &Takers {
+        &self.kinds[usize::from(kind) % self.kinds.len()]
     }
 }
 

@@ -119,7 +119,8 @@ impl<D: Disk> Keeper<D> {
             self.flush_early(order, wall_ms); // what waits goes before it
         }
         let outputs = &self.doors[usize::from(door)];
-        let gates = self.gates(outputs);
+        let takers = outputs.takers(parts.kind);
+        let gates = self.gates(outputs, takers.mask);
         if self.rules.when_full == WhenFull::Refuse && self.is_full(outputs, gates) {
             return Kept::Full;
         }
@@ -139,7 +140,7 @@ impl<D: Disk> Keeper<D> {
             return Kept::Full;
         }
         let parts = Parts {
-            targets: &outputs.targets,
+            targets: &takers.targets,
             ..*parts
         };
         let entry = Entry {
@@ -173,11 +174,11 @@ impl<D: Disk> Keeper<D> {
         Kept::As(sequence, gates)
     }
 
-    fn gates(&self, outputs: &Door) -> Gates {
+    fn gates(&self, outputs: &Door, takers: u64) -> Gates {
         let mut gates = Gates::default();
         for (i, id) in outputs.outputs.iter().enumerate() {
             let bit = 1 << i;
-            if outputs.closed & bit != 0 {
+            if takers & bit == 0 {
                 continue;
             }
             match self.look_at(*id).mode() {

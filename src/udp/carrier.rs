@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::backend::flight::{Kind, Ticket};
-use crate::backend::lane::Lane;
 use crate::fanout;
 use crate::fanout::verdict::Ruling;
 use crate::limits;
@@ -32,20 +31,12 @@ pub struct Carrier {
 impl Carrier {
     /// Nothing gathered yet.
     pub fn new(shard: &Shard, plan: &CarriedPlan, door: u16) -> Rc<Self> {
-        let outputs = plan
-            .outputs
-            .iter()
-            .enumerate()
-            .map(|(i, id)| fanout::Output {
-                backend: Rc::clone(&shard.backends[id.0]),
-                lane: Rc::new(Lane::default()),
-                bit: 1 << i,
-            });
+        let outputs = fanout::Output::all(shard, &plan.outputs);
         let body_bytes_max = shard.world.plan.limits.body_bytes_max;
         Rc::new(Self {
             door,
             query: plan.query.clone(),
-            outputs: outputs.collect(),
+            outputs,
             gathered: RefCell::default(),
             points: Cell::new(0),
             bytes_max: limits::udp::GATHER_BYTES_MAX.min(body_bytes_max),

@@ -216,7 +216,13 @@ impl Scene {
             let number = u32::try_from(shard).unwrap();
             self.disks.push((self.run, number, disk.clone()));
             let track = Arc::new(Track::new(self.run, number, names.clone()));
-            let outputs: Vec<_> = (0..backends).map(|b| (BackendId(b), true, true)).collect();
+            let outputs: Vec<_> = (0..backends)
+                .map(|b| door::Output {
+                    id: BackendId(b),
+                    takes: u8::MAX,
+                    kept: true,
+                })
+                .collect();
             let rules = door::Rules {
                 when_full: WhenFull::DropOldest,
                 sync_first: self.sync_first,

@@ -79,7 +79,8 @@ fn export_owed(
         let parts = &record.parts;
         let body = plain.body(parts);
         if args.json {
-            let letter = letter(log, &record, wanted, body.unwrap_or(parts.body));
+            let body = words::body_of_kind(parts.kind, body.unwrap_or(parts.body));
+            let letter = letter(log, &record, wanted, body);
             print_json(&letter, out)?;
             continue;
         }

@@ -53,6 +53,7 @@ fn print(
     );
     // What cannot be inflated is shown as it is.
     let body = plain.body(parts).unwrap_or(parts.body);
+    let body = words::body_of_kind(parts.kind, body);
     writeln!(
         out,
         "{} {} {} for {} {target} {} bytes {}",

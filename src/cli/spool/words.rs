@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::limits::{SET_BODY_BYTES_MAX, SHOW_BODY_BYTES};
 use crate::payload::gzip::{Inflate, Inflater};
-use crate::spool::dead_letter::without_credentials;
+use crate::spool::dead_letter::{without_credentials, without_passwords};
 use crate::spool::record::Parts;
 
 /// The path of a kind of write; `None` for one that this version does not know.
@@ -15,6 +15,7 @@ fn path(kind: u8) -> Option<&'static str> {
         1 => "/api/v2/write",
         2 => "/api/v3/write_lp",
         REMOTE_WRITE => "/api/v1/write",
+        STATEMENT => "/query",
         _ => return None,
     })
 }
@@ -29,7 +30,15 @@ pub(super) fn path_shown(kind: u8) -> Cow<'static, str> {
 
 /// Whether the body of a kind is line protocol.
 pub(super) fn is_lines(kind: u8) -> bool {
-    kind != REMOTE_WRITE && path(kind).is_some()
+    ![REMOTE_WRITE, STATEMENT].contains(&kind) && path(kind).is_some()
+}
+
+/// What may be shown of the body of a record.
+pub(super) fn body_of_kind(kind: u8, body: &[u8]) -> &[u8] {
+    match kind {
+        STATEMENT => without_passwords(body),
+        _ => body,
+    }
 }
 
 /// Whether what goes to a path is remote-write: bytes, and no lines.
@@ -115,6 +124,7 @@ fn is_gzip(headers: &[u8]) -> bool {
     })
 }
 
+const STATEMENT: u8 = 4;
 const REMOTE_WRITE: u8 = 3;
 
 #[cfg(test)]
