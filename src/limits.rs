@@ -176,6 +176,17 @@ pub const ADDRESSES_MAX: usize = 16;
 pub const KEY_BYTES_MAX: usize = 65_535;
 /// Tags out of order among which a repeated one is looked for. Past it a line is sent alone.
 pub const UNSORTED_TAGS_MAX: usize = 128;
+// ---- Other relays -------------------------------------------------------------------------------
+
+/// Other relays before the same backends.
+pub const PEERS_MAX: usize = 16;
+/// How often each is asked what it owes.
+pub const PEER_INTERVAL: Duration = Duration::from_secs(1);
+/// How long one may take to answer. Past it what it said last holds.
+pub const PEER_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Bytes of its answer. Past it it is none.
+pub const PEER_ANSWER_BYTES_MAX: u64 = 4 * MIB as u64;
+
 // ---- Queries ------------------------------------------------------------------------------------
 
 /// From a question to the first byte of its answer, and from each piece of it to the next. Past it another

@@ -34,6 +34,8 @@ pub struct Plan {
     pub backends: Vec<BackendPlan>,
     /// The outputs of all UDP listeners over UDP; [`OutputId`] is an index into it.
     pub outputs: Vec<OutputPlan>,
+    /// Where the other relays show themselves.
+    pub peers: Vec<PeerPlan>,
     /// Keys that are set, valid, and have no effect in this version: one sentence each.
     pub not_in_force: Vec<String>,
     /// Valid wishes that it would be unsafe to ignore and that this version cannot fulfil: one
@@ -60,6 +62,19 @@ impl Plan {
         let carried = self.udp.iter().flat_map(|udp| &udp.carried);
         http.chain(carried.map(|carried| (&*carried.outputs, true)))
     }
+}
+
+/// Another relay before the same backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerPlan {
+    /// Its admin address, as written.
+    pub shown: String,
+    /// Name or address to connect to.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What stands before `/status`.
+    pub path: String,
 }
 
 /// The admin listener.
@@ -214,6 +229,8 @@ pub struct ListenerPlan {
     /// How many backends must accept before the client hears success; 1 to the number of
     /// outputs whose answers count.
     pub acks: usize,
+    /// Each write goes to one output that is up, another if that fails, instead of to all.
+    pub balance: bool,
     /// Its backends, in the order of the file. May be empty: then each write is answered 503.
     pub outputs: Vec<BackendId>,
 }
@@ -343,6 +360,8 @@ pub enum BackendKind {
     VictoriaMetrics,
     /// Kapacitor.
     Kapacitor,
+    /// Another relay: it takes all that this one takes, at the same paths.
+    Relay,
 }
 
 /// Paths at one backend, each beginning with `/`, without a query.

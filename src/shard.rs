@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
@@ -30,15 +31,26 @@ pub struct World {
     pub outputs: Vec<Arc<Shared>>,
     /// What is kept of what backends miss; `None` is off.
     pub spool: Option<SpoolWorld>,
+    /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.
+    pub peers_owe: Vec<AtomicU64>,
     /// Whether a drain has begun.
     pub stopping: std::sync::atomic::AtomicBool,
 }
 
+/// What other relays owe a backend that is level with all of them.
+pub const LEVEL_EVERYWHERE: u64 = u64::MAX;
+
 impl World {
-    /// Bytes that a backend is owed; `None` if it is level, or nothing is ever kept for it.
+    /// Bytes that a backend is owed, here or by another relay; `None` if it is level with all of them, as
+    /// far as they have said.
     pub fn owed(&self, id: BackendId) -> Option<u64> {
-        let desk = &self.spool.as_ref()?.board.desks[id.0];
-        (desk.state().mode() != Mode::Live).then(|| desk.owed().1)
+        let own = self.spool.as_ref().and_then(|spool| {
+            let desk = &spool.board.desks[id.0];
+            (desk.state().mode() != Mode::Live).then(|| desk.owed().1)
+        });
+        let theirs = self.peers_owe[id.0].load(Ordering::Relaxed);
+        let theirs = (theirs != LEVEL_EVERYWHERE).then_some(theirs);
+        own.max(theirs)
     }
 }
 

@@ -30,8 +30,7 @@ pub fn why_not_backend(world: &World, backend: BackendId) -> Option<String> {
     if !is_up(world, backend) {
         return Some("the backend is down".to_owned());
     }
-    let debt = debt::of(world, backend, 0).filter(|debt| !debt.is_level())?;
-    Some(match debt.bytes {
+    Some(match world.owed(backend)? {
         0 => "the backend is about to be level".to_owned(),
         bytes => format!("the backend is owed {bytes} bytes"),
     })

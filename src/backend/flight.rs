@@ -72,7 +72,7 @@ impl Kind {
     /// The kinds that such a backend takes.
     pub fn taken_by(backend: BackendKind) -> u8 {
         let taken: &[Self] = match backend {
-            BackendKind::InfluxDb => &Self::ALL,
+            BackendKind::InfluxDb | BackendKind::Relay => &Self::ALL,
             BackendKind::Prometheus => &[Self::RemoteWrite],
             BackendKind::VictoriaMetrics => &[Self::Write, Self::WriteV2, Self::RemoteWrite],
             BackendKind::Kapacitor => &[Self::Write],

@@ -15,6 +15,7 @@ use crate::backend::pool::Backend;
 use crate::backend::request::push_probe;
 use crate::engine::timer;
 use crate::limits;
+use crate::plan::BackendKind;
 
 /// What a probe heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,10 @@ pub async fn run(backend: Rc<Backend>, seed: u64) {
         if first || !backend.is_up() || before == seen {
             match ask(&backend, tuning.probe_timeout).await {
                 Ok(heard) if heard.status < 500 => backend.answered(),
+                // A relay says by 503 that it can take nothing, or is about to end.
+                Ok(_) if backend.plan.kind == BackendKind::Relay => {
+                    backend.probe_failed(before, "it is not ready");
+                }
                 Ok(_) => {} // it is there, but not well: its answers to writes decide
                 Err(why) => backend.probe_failed(before, &why),
             }

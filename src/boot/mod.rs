@@ -11,6 +11,7 @@
 pub mod datagrams;
 pub mod kernel;
 pub mod log;
+pub mod peers;
 pub mod resolver;
 pub mod shard_main;
 pub mod signals;
@@ -19,7 +20,7 @@ pub mod spool;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, unbounded};
@@ -34,7 +35,7 @@ use crate::events::Events;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::plan::{BackendId, ListenerPlan, Plan};
-use crate::shard::World;
+use crate::shard::{LEVEL_EVERYWHERE, World};
 use crate::spool::archive::Unusable;
 use crate::spool::disk::Place;
 
@@ -100,11 +101,17 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
             .map(|output| resolver::first_look(&output.host, output.port))
             .collect(),
         spool: spool_world,
+        peers_owe: plan
+            .backends
+            .iter()
+            .map(|_| AtomicU64::new(LEVEL_EVERYWHERE))
+            .collect(),
         stopping: AtomicBool::new(false),
         plan,
     });
     signals::start(&world)?;
     resolver::start(&world)?;
+    peers::start(&world)?;
     log::start(&world, log_queue)?;
     let (archive, disks) = kept.unzip();
     let last = match archive {
@@ -151,6 +158,7 @@ fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
             ping_status: 204,
             health_timeout: limits::HEALTH_WAIT_MAX,
             acks: 1,
+            balance: false,
             outputs: all,
         };
         claimed.push(claim_one(listener, u16::MAX, true, 1, plan.tuning.backlog)?);

@@ -127,6 +127,10 @@ const fn defaults(kind: BackendKind) -> Defaults {
             query: "/api/v1/query",
             ..INFLUXDB
         },
+        BackendKind::Relay => Defaults {
+            ping: "/ready",
+            ..INFLUXDB
+        },
         BackendKind::Kapacitor => Defaults {
             ping: "/kapacitor/v1/ping",
             ..INFLUXDB

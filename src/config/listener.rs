@@ -1,8 +1,9 @@
 //! The `[[http]]` tables: doors, and the backends behind each. Pure.
 
 use crate::config::keys;
-use crate::config::kind::{Kind, Text, Whole, Word};
+use crate::config::kind::{Kind, Text, Whole};
 use crate::config::location::parse;
+use crate::config::mode::{MODES, Mode};
 use crate::config::output;
 use crate::config::reader::Reader;
 use crate::config::secret;
@@ -13,17 +14,6 @@ use crate::limits as bound;
 use crate::plan::{BackendId, BackendPlan, ListenerPlan};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-
-/// Whether one output gets a write, or each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Each.
-    Replicate,
-    /// One that is up.
-    Balance,
-}
-/// `mode`.
-pub const MODES: Word<Mode> = Word(&[("replicate", Mode::Replicate), ("balance", Mode::Balance)]);
 
 const BIND: Bind = Bind {
     empty: "any free port on all addresses",
@@ -87,8 +77,9 @@ fn read_one(reader: &mut Reader<'_>, section: &Section<'_>, is_first: bool, door
     let ping_status = read_ping(reader, section);
     let health_timeout = read_health_timeout(reader, section);
     read_later(reader, section);
+    let mode = reader.take(section, "mode", &MODES, Mode::Replicate);
     let first_backend = doors.backends.len();
-    read_outputs(reader, section, &mut doors.backends);
+    read_outputs(reader, section, mode, &mut doors.backends);
     let acks = read_acks(reader, section, &doors.backends[first_backend..]);
     doors.listeners.push(ListenerPlan {
         name,
@@ -97,6 +88,7 @@ fn read_one(reader: &mut Reader<'_>, section: &Section<'_>, is_first: bool, door
         ping_status,
         health_timeout,
         acks,
+        balance: mode == Mode::Balance,
         outputs: (first_backend..doors.backends.len())
             .map(BackendId)
             .collect(),
@@ -169,11 +161,6 @@ fn read_later(reader: &mut Reader<'_>, section: &Section<'_>) {
         &rate,
         "this version limits no rates: every request is taken",
     );
-    let mode = reader.take(section, "mode", &MODES, Mode::Replicate);
-    if mode == Mode::Balance {
-        let called = reader.called(section, "mode");
-        reader.not_in_force.push(format!("{called} is \"balance\", but this version only replicates: each write goes to every output"));
-    }
     for (name, danger) in [
         (
             "ssl-combined-pem",
@@ -203,7 +190,12 @@ fn read_later(reader: &mut Reader<'_>, section: &Section<'_>) {
 }
 
 /// The outputs of the file, or those of the variable in their place.
-fn read_outputs(reader: &mut Reader<'_>, section: &Section<'_>, backends: &mut Vec<BackendPlan>) {
+fn read_outputs(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    mode: Mode,
+    backends: &mut Vec<BackendPlan>,
+) {
     let tables = variable::tables(reader, section, |location| parse(location).is_some());
     let mut outputs = match &tables {
         Some(tables) => variable::sections(tables, section, "RELAY_HTTP_OUTPUTS", keys::OUTPUT),
@@ -226,7 +218,7 @@ fn read_outputs(reader: &mut Reader<'_>, section: &Section<'_>, backends: &mut V
     let first = backends.len();
     for output in &mut outputs {
         output.env = section.env; // what the variables say holds for all outputs
-        let Some(backend) = output::read(reader, output) else {
+        let Some(backend) = output::read(reader, output, mode) else {
             continue;
         };
         if let Some(same) = backends[first..]

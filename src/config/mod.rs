@@ -17,6 +17,7 @@ pub mod kind;
 pub mod later;
 pub mod listener;
 pub mod location;
+pub mod mode;
 pub mod output;
 pub mod problem;
 pub mod process;
@@ -91,7 +92,7 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
     reader.unknown(&top);
     let cpus = process::cpus(&mut reader, &top, &input.facts.cpus_allowed);
     let shutdown_timeout = process::shutdown_timeout(&mut reader, &top);
-    process::peers(&mut reader, &top);
+    let peers = process::peers(&mut reader, &top);
     let admin = process::admin(&mut reader, &top);
     let log = process::log(&mut reader, &top);
     let limits = process::limits(&mut reader, &top);
@@ -100,6 +101,7 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
     let mut doors = listener::read(&mut reader, &top);
     let (udp, mut outputs) = udp::read(&mut reader, &top, &mut doors);
     let spool = spool::settle(&mut reader, spool, &mut doors.backends);
+    keep_nothing_for_balance(&mut reader, &mut doors, spool.is_some());
     later::filters(&mut reader, &top);
     check_names(&mut reader, &doors, &udp);
     check_addresses(&mut reader, &doors, admin.as_ref(), &udp);
@@ -132,11 +134,27 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
         udp,
         backends,
         outputs,
+        peers,
         not_in_force,
         refused,
         notes,
     };
     Ok(Effective { plan, rows })
+}
+
+/// Who is one of several to get a write is owed none that another took.
+fn keep_nothing_for_balance(reader: &mut Reader<'_>, doors: &mut Doors, is_kept: bool) {
+    for listener in doors.listeners.iter().filter(|listener| listener.balance) {
+        for BackendId(id) in &listener.outputs {
+            doors.backends[*id].owed_bytes_max = 0;
+        }
+        if is_kept {
+            reader.notes.push(format!(
+                "{} has mode = \"balance\": nothing is kept for its outputs, as each write goes to one of them",
+                listener.name
+            ));
+        }
+    }
 }
 
 /// HTTP and UDP listeners share one space of names, as in the Go relay.

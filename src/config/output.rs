@@ -4,6 +4,7 @@ use crate::config::goforks::{Named, endpoints};
 use crate::config::keys;
 use crate::config::kind::{Flag, Kind, Text, Wait, Whole, Word, Written};
 use crate::config::location::{Location, WANT, basic, parse};
+use crate::config::mode::Mode;
 use crate::config::process::count;
 use crate::config::reader::Reader;
 use crate::config::secret;
@@ -29,6 +30,7 @@ const KINDS: Word<BackendKind> = Word(&[
     ("prometheus", BackendKind::Prometheus),
     ("victoriametrics", BackendKind::VictoriaMetrics),
     ("kapacitor", BackendKind::Kapacitor),
+    ("relay", BackendKind::Relay),
 ]);
 const MERGE: Word<bool> = Word(&[("off", false), ("auto", true)]);
 const TIMEOUT: Wait = Wait {
@@ -47,7 +49,7 @@ const ENDPOINT: Text = Text {
 /// The backend, or `None` where it has no location that can be used (which is noted).
 /// Its label is its name, and it may be owed what its own buffer holds; the caller makes labels
 /// unique, and `spool` knows what it may be owed with a directory.
-pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<BackendPlan> {
+pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, mode: Mode) -> Option<BackendPlan> {
     let location = read_location(reader, section);
     let shown = location.as_ref().map_or("", |location| &location.shown);
     let name = reader.take(section, "name", &NAME, shown.to_owned());
@@ -56,7 +58,11 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<BackendPla
     } else {
         name
     };
-    let kind = reader.take(section, "type", &KINDS, BackendKind::InfluxDb);
+    let default_kind = match mode {
+        Mode::Replicate => BackendKind::InfluxDb,
+        Mode::Balance => BackendKind::Relay,
+    };
+    let kind = reader.take(section, "type", &KINDS, default_kind);
     let path = location.as_ref().map_or("", |location| &location.path);
     let endpoints = endpoints(kind, path, &read_endpoints(reader, section, path));
     let timeout = read_timeout(reader, section);

@@ -8,7 +8,7 @@ use crate::config::secret;
 use crate::config::section::Section;
 use crate::config::special::{Bind, Cpus};
 use crate::limits as bound;
-use crate::plan::{AdminPlan, LimitsPlan, LogFormat, LogLevel, LogPlan, TuningPlan};
+use crate::plan::{AdminPlan, LimitsPlan, LogFormat, LogLevel, LogPlan, PeerPlan, TuningPlan};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -55,14 +55,34 @@ pub fn shutdown_timeout(reader: &mut Reader<'_>, top: &Section<'_>) -> Duration 
     reader.take(top, "shutdown-timeout", &WAIT, bound::SHUTDOWN_WAIT_MAX)
 }
 
-/// `peers`, which have no effect yet.
-pub fn peers(reader: &mut Reader<'_>, top: &Section<'_>) {
-    reader.later(
-        top,
-        "peers",
-        &PEERS,
-        "this version serves no queries, so it asks no other relay what that owes",
-    );
+/// `peers`: where the other relays show themselves.
+pub fn peers(reader: &mut Reader<'_>, top: &Section<'_>) -> Vec<PeerPlan> {
+    let mut peers = reader.maybe(top, "peers", &PEERS).unwrap_or_default();
+    if peers.len() > bound::PEERS_MAX {
+        let at = reader.at(top, "peers");
+        reader.problem(
+            at,
+            format!("{} peers", peers.len()),
+            format!("at most {}", bound::PEERS_MAX),
+        );
+        peers.truncate(bound::PEERS_MAX);
+    }
+    let parsed = peers.iter().filter_map(|peer| location::parse(peer));
+    let parsed: Vec<_> = parsed.collect();
+    if parsed.iter().any(|url| url.tls) {
+        reader
+            .refused
+            .push("peers has https://, and this version has no TLS".to_owned());
+    }
+    parsed
+        .into_iter()
+        .map(|url| PeerPlan {
+            shown: url.shown,
+            host: url.host,
+            port: url.port,
+            path: url.path.trim_end_matches('/').to_owned(),
+        })
+        .collect()
 }
 
 /// `[admin]`; `None` is off.

@@ -90,6 +90,35 @@ pub async fn relay(
     }
 }
 
+/// Sends a write to one output after another, until one of them takes or refuses it: those that are up first,
+/// by turns. It was stamped before, so a second try is the same points.
+pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruling {
+    let kind = ticket.request().kind;
+    let turn = shard.questions.get().wrapping_add(1);
+    shard.questions.set(turn);
+    let (mut tried, mut spoken, mut worst) = (0_u64, 0, None);
+    for wants_up in [true, false] {
+        for step in 0..outputs.len() {
+            let output = &outputs[turn.wrapping_add(step) % outputs.len()];
+            let takes = output.takes & kind.bit() != 0;
+            if !takes || tried & output.bit != 0 || (wants_up && !output.backend.is_up()) {
+                continue;
+            }
+            tried |= output.bit;
+            output.backend.submit(&output.lane, ticket.clone());
+            let (from, outcome) = ticket.heard(spoken).await;
+            spoken += 1;
+            match outcome {
+                Outcome::Accepted => return Ruling::Success(from),
+                Outcome::Refused(_) => return Ruling::Refusal(from),
+                Outcome::Failed(Failure::Status(500..=599)) => worst = Some(from),
+                Outcome::Failed(_) => {}
+            }
+        }
+    }
+    worst.map_or(Ruling::NobodyAnswered, Ruling::Failure)
+}
+
 /// Who is sent a write, and how it was kept.
 struct Way {
     gates: Gates,

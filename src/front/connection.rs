@@ -166,14 +166,11 @@ impl Connection<'_> {
         if self.outputs.is_empty() {
             self.outputs = Output::all(shard, &self.door.plan.outputs);
         }
-        let ruling = fanout::relay(
-            shard,
-            self.door.number,
-            &admitted.ticket,
-            &self.outputs,
-            self.door.plan.acks,
-        )
-        .await;
+        let (plan, ticket) = (&self.door.plan, &admitted.ticket);
+        let ruling = match plan.balance {
+            true => fanout::balance(shard, ticket, &self.outputs).await,
+            false => fanout::relay(shard, self.door.number, ticket, &self.outputs, plan.acks).await,
+        };
         let (status, rest) = {
             let out = &mut *shard.answer.borrow_mut();
             let status =

@@ -15,6 +15,7 @@ use crate::backend::answer::{AnswerReader, Fed, Reply};
 use crate::backend::flight::Ticket;
 use crate::backend::pool::Backend;
 use crate::engine::stream::Stream;
+use crate::http::header::line_value;
 use crate::http::request::Method;
 use crate::http::response::{
     Closing, LAST_CHUNK, RETRY_AFTER, Stream as Framing, write_chunk, write_error,
@@ -258,10 +259,13 @@ impl Attempt<'_> {
         client: &mut Client<'_>,
     ) -> io::Result<Framing> {
         let mut headers = reply.headers.clone();
-        headers.extend_from_slice(b"X-Relay-Backend: ");
-        let visible = |byte: &u8| matches!(byte, b' '..=b'~');
-        headers.extend(self.backend.plan.name.bytes().filter(visible));
-        headers.extend_from_slice(b"\r\n");
+        // Another relay has named its backend already.
+        if line_value(&headers, "x-relay-backend").is_none() {
+            headers.extend_from_slice(b"X-Relay-Backend: ");
+            let visible = |byte: &u8| matches!(byte, b' '..=b'~');
+            headers.extend(self.backend.plan.name.bytes().filter(visible));
+            headers.extend_from_slice(b"\r\n");
+        }
         if let Some(owed) = self.owed {
             headers.extend_from_slice(format!("X-Relay-Owed: {owed}\r\n").as_bytes());
         }

@@ -9,19 +9,20 @@
 //!             └─ in doubt ──▶ Writes
 //! ```
 //!
-//! Words that change something are reserved: no read has one outside of quotes, comments and regexes.
-//! What remains is to know where these begin and end as surely as the servers do. The
-//! scanner parts the text as InfluxDB does wherever InfluxDB takes it, and is in doubt where it does not
-//! (an open quote, an unknown escape, a strange byte), or where another reader could part it in another way. InfluxDB
-//! executes nothing of a text of which it does not understand everything, so doubt is about texts
-//! that do not work anyway.
+//! Words that change something are reserved: no read has one outside of quotes, comments and
+//! regexes. What remains is to know where these begin and end as surely as the servers do. The
+//! scanner parts a text as InfluxDB does, and is in doubt where InfluxDB would refuse the text (an
+//! open quote, an unknown escape, a strange byte) or another reader could part it in another way.
+//! InfluxDB executes nothing of a text that it does not understand to its end, so almost all
+//! texts in doubt are texts that do not work.
 //!
-//! The one letter with three meanings is `/`. Its parser, and so what stands before it, says which:
+//! The one byte with three meanings is `/`. What stands before it says which:
 //!
 //! ```text
 //!  behind a value                        a / b, f(x) / 2, /a/ / 2       divides
 //!  behind , ( . = =~ !~ SELECT FROM BY   FROM /a/, mean(/a/)            begins a regex
-//!  elsewhere, and as `/*` in front of a regex's place                    is a mistake: doubt
+//!  elsewhere                             WHERE /a/, * / 2                doubt
+//!  as `/*`, where no regex may begin     a /* b */, ; /* b */            begins a comment
 //! ```
 
 use memchr::{memchr, memchr2, memmem};

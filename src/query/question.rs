@@ -54,6 +54,9 @@ impl Question {
             plan.kind,
             BackendKind::Prometheus | BackendKind::VictoriaMetrics
         );
+        if plan.kind == BackendKind::Relay {
+            return Some([behind("/query"), &self.path].concat());
+        }
         match self.language {
             Language::InfluxQl => is_influx.then(|| own.as_bytes().to_vec()),
             Language::Flux => is_influx.then(|| [behind("/query"), &self.path].concat()),

@@ -6,6 +6,7 @@
 mod answers;
 mod backend;
 mod bad_input;
+mod balance;
 mod client;
 mod datagrams;
 mod drain;

@@ -108,13 +108,30 @@ impl Text<'_> {
         } else {
             self.bait.clone()
         };
-        if self.dice.roll(2) == 0 {
-            self.put_one(&["", "", "", "\\", "\\\\", "*", "-", "/", "\r"]);
+        let mut hides_until = end;
+        if self.dice.roll(3) > 0 {
+            // Something that may look like the end, and then what would hide the bait.
+            self.put_one(&["", "", "\\", "\\\\", "*", "-", "/", "\r", "1."]);
+            if self.dice.roll(2) == 0 {
+                self.put(&[end]);
+            }
+            if self.dice.roll(2) == 0 {
+                let pairs = [
+                    ("'", "'"),
+                    ("\"", "\""),
+                    ("/*", "*/"),
+                    ("/", "/"),
+                    ("--", "\n"),
+                ];
+                let (open, close) = pairs[self.dice.roll(pairs.len())];
+                self.put(&[open]);
+                hides_until = close;
+            }
             self.put(&[end]);
         } else {
             self.put_one(&CLOSERS);
         }
-        if self.lists && self.dice.roll(4) > 0 {
+        if self.lists && self.dice.roll(8) > 0 {
             self.put(&[" FROM m"]);
         }
         self.put_one(&[";", "; ", ";", "\n;", " "]);
@@ -124,21 +141,30 @@ impl Text<'_> {
                 self.put_one(&[";", " ", ""]);
                 self.put_one(&OPENERS);
             }
-            1 => {
-                self.put_one(&["--", " --", "/*", ";--", ";SELECT "]);
-                self.put(&[end]);
+            1 | 2 => {
+                self.put_one(&["--", " --", ";--", ";SELECT v FROM m--"]);
+                self.put(&[hides_until]);
                 self.is_over = true;
             }
-            2 => {
-                self.put(&[";SELECT v FROM m"]);
+            _ => {
+                self.put_one(&[
+                    "",
+                    ";SELECT v FROM m",
+                    ";SELECT v/v FROM m",
+                    ";SELECT v FROM /m/",
+                ]);
                 self.is_over = true;
             }
-            _ => self.is_over = true,
         }
     }
 
     fn blank(&mut self) {
-        match self.dice.roll(24) {
+        self.put_one(&[" ", " ", " ", " ", "\n", "\t", "\r\n", "  ", "\n--\n"]);
+    }
+
+    /// Where a comment of either kind may stand.
+    fn gap(&mut self) {
+        match self.dice.roll(12) {
             0 => {
                 self.put(&["/*"]);
                 self.bait("*/");
@@ -146,10 +172,11 @@ impl Text<'_> {
             }
             1 => {
                 self.put(&["--"]);
-                self.bait("\n");
-                self.put_one(&["\n", "\r\n", "\r"]);
+                let end = self.dice.of(&["\n", "\r\n", "\r"]);
+                self.bait(end);
+                self.put(&[end]);
             }
-            _ => self.put_one(&[" ", " ", " ", " ", "\n", "\t", "\r\n", "  "]),
+            _ => self.blank(),
         }
     }
 
@@ -208,7 +235,7 @@ impl Text<'_> {
         } else {
             self.value();
         }
-        self.blank();
+        self.gap();
         if self.dice.roll(12) == 0 {
             let into = self.into.clone();
             let target = into.split(' ').nth(3).unwrap();
@@ -230,7 +257,7 @@ impl Text<'_> {
             _ => self.put(&["m"]),
         }
         if self.dice.roll(2) == 0 {
-            self.blank();
+            self.gap();
             self.put(&["WHERE "]);
             match self.dice.roll(3) {
                 0 => {
@@ -255,7 +282,7 @@ impl Text<'_> {
     }
 
     fn statement(&mut self) {
-        match self.dice.roll(10) {
+        match self.dice.roll(14) {
             0 => self.put_one(&[
                 "SHOW DATABASES",
                 "SHOW MEASUREMENTS",
@@ -278,21 +305,30 @@ impl Text<'_> {
                 let bait = self.bait.clone();
                 self.put(&[&bait]);
             }
+            // Two of these with a statement between them look like one with a regex.
+            4..=6 => {
+                let dividends = [
+                    "v", "\"v\"", "1.", ".5*v", "2", "mean(v)", "(v)", "v::float",
+                ];
+                self.put(&["SELECT "]);
+                self.put_one(&dividends);
+                self.put_one(&["/v FROM m", "/2 FROM m", "/v, v FROM m"]);
+            }
             _ => self.select(0),
         }
     }
 
     fn build(mut self) -> String {
-        for n in 0..=self.dice.roll(2) {
+        for n in 0..=self.dice.roll(3) {
             if n > 0 {
                 self.put_one(&[";", " ; ", "\n;\n", ";;"]);
             }
             if self.dice.roll(4) == 0 {
-                self.blank();
+                self.gap();
             }
             self.statement();
         }
-        if self.dice.roll(3) == 0 {
+        if self.dice.roll(2) == 0 {
             self.bait("");
         }
         for _ in 0..self.dice.roll(6).saturating_sub(2) {
@@ -319,8 +355,8 @@ fn text(dice: &mut Dice, n: u64) -> String {
     ]);
     Text {
         dice,
-        bait: format!("{create}snuck_{n}"),
-        into: format!("SELECT v INTO snuck_{n} FROM m"),
+        bait: format!("{create}snuck_{n}_"),
+        into: format!("SELECT v INTO snuck_{n}_ FROM m"),
         pieces: Vec::new(),
         lists: false,
         is_over: false,
@@ -404,7 +440,7 @@ fn whichever_of_its_texts_a_server_takes_it_was_judged() {
     let mut client = Client::new(&server.address);
     let mut out = Vec::new();
     let (mut sent, mut passed) = (BTreeMap::new(), 0);
-    for n in 0..1000 {
+    for n in 0..2000 {
         let mut pairs = || {
             let mut pairs = String::new();
             for _ in 0..dice.roll(4) {
@@ -418,7 +454,7 @@ fn whichever_of_its_texts_a_server_takes_it_was_judged() {
                     "%0ASHOW%20USERS",
                 ]);
                 if pairs.ends_with("snuck_") {
-                    pairs += &n.to_string();
+                    pairs += &format!("{n}_");
                 }
                 pairs += dice.of(&["&", "&", "&", "&", "&", ";", "%26", "&&", "%z&", ""]);
             }
