@@ -360,6 +360,10 @@ pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Bytes of one body at the stand-in backend, and of what it unpacks to. Past it 413, or 400.
 pub const SINK_BODY_BYTES_MAX: usize = 64 * MIB;
+/// How long the demo waits for an answer, or for a process to come up.
+pub const TOOL_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Bytes of one piece of an answer that the demo reads.
+pub const TOOL_ANSWER_BYTES_MAX: u64 = 1024 * MIB as u64;
 /// What one read of the tools takes.
 pub const TOOL_READ_BYTES: usize = 256 * KIB;
 /// Connections that one `bench` opens, idle ones included. Past it the arguments are refused.

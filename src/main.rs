@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use influxdb_relay::cli::{bench, check, serve, sink, spool};
+use influxdb_relay::cli::{bench, check, demo, serve, sink, spool};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +38,8 @@ enum Command {
     Serve(Config),
     /// Print the effective configuration and where each value comes from, or every problem
     Check(Config),
+    /// Play the whole picture on loopback: a balancer, two relays, two backends, and two deaths
+    Demo(demo::DemoArgs),
     /// Run a stand-in backend that counts what it is sent
     Sink(sink::SinkArgs),
     /// Generate load and report latencies
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(cli.config)) {
         Command::Serve(Config { config }) => serve::run(config.as_deref()),
         Command::Check(Config { config }) => check::run(config.as_deref()),
+        Command::Demo(args) => demo::run(&args),
         Command::Sink(args) => sink::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Spool(args) => spool::run(&args),

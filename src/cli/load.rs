@@ -68,7 +68,7 @@ fn read_file(path: &Path) -> Result<String, String> {
 }
 
 /// The CPUs that this process may use, ascending; none if the kernel does not say.
-fn cpus_allowed() -> Vec<usize> {
+pub(super) fn cpus_allowed() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(None) else {
         return Vec::new();
     };
