@@ -271,6 +271,7 @@ fn nobody_answered(out: &mut Vec<u8>, ticket: &Ticket, outputs: &[Output], opts:
             Some(Outcome::Failed(failure)) => failure.words(),
             Some(Outcome::Accepted) => "accepted it",
             Some(Outcome::Refused(_)) => "refused it",
+            None if output.takes & ticket.request().kind.bit() == 0 => "does not take such writes",
             None => "has not answered yet",
         });
     }

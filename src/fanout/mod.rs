@@ -64,6 +64,11 @@ pub async fn relay(
     outputs: &[Output],
     acks: usize,
 ) -> Ruling {
+    let kind = ticket.request().kind;
+    let takes = |output: &&Output| output.takes & kind.bit() != 0;
+    if !outputs.iter().any(|output| takes(&output)) {
+        return Ruling::NobodyAnswered;
+    }
     let way = match &shard.keeper {
         Some(keeper) => match keep(shard, keeper, door, ticket, outputs).await {
             Ok(way) => way,
@@ -71,8 +76,6 @@ pub async fn relay(
         },
         None => Way::to_all(),
     };
-    let kind = ticket.request().kind;
-    let takes = |output: &&Output| output.takes & kind.bit() != 0;
     for output in outputs.iter().filter(takes) {
         if way.gates.send & output.bit != 0 {
             output.backend.submit(&output.lane, ticket.clone());

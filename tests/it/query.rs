@@ -402,3 +402,35 @@ fn query_languages_go_to_those_that_speak_them() {
         );
     }
 }
+
+#[test]
+fn query_and_write_that_no_output_takes_are_refused_at_once() {
+    let prometheus = Oracle::named("prometheus");
+    let folder = crate::spool_site::Folder::new();
+    let env = [
+        ("RELAY_HTTP_TYPE", "prometheus"),
+        ("RELAY_SPOOL_DIR", folder.path().to_str().unwrap()),
+    ];
+    let relay = Relay::start(&[("p", &prometheus.address)], &env);
+    let begun = std::time::Instant::now();
+    let answer = crate::client::write(&relay.http, "/write?db=x", "m v=1");
+    assert_eq!(answer.status, 503);
+    assert!(
+        answer.body.contains("p does not take such writes"),
+        "{}",
+        answer.body
+    );
+    assert_eq!(ask(&relay.http, "GET", READ, "", b"").status, 404);
+    assert_eq!(
+        ask(&relay.http, "POST", "/query?q=DROP+DATABASE+x", "", b"").status,
+        503
+    );
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let asked = prometheus.asked();
+    assert!(
+        asked
+            .iter()
+            .all(|seen| seen.head.starts_with("GET /-/ready ")),
+        "{asked:?}"
+    );
+}
