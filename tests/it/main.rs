@@ -7,6 +7,7 @@ mod answers;
 mod backend;
 mod bad_input;
 mod balance;
+mod balancers;
 mod client;
 mod datagrams;
 mod drain;

@@ -171,6 +171,11 @@ impl Site {
         self.relay.as_ref().unwrap().said()
     }
 
+    /// A number of its `/metrics`, since its start.
+    pub(crate) fn metric(&self, row: &str) -> u64 {
+        self.relay.as_ref().unwrap().metric(row)
+    }
+
     /// Waits until it has logged these words so many times since its start.
     pub(crate) fn says(&self, words: &str, times: usize) {
         until(words, || self.said().matches(words).count() >= times);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use flate2::read::MultiGzDecoder;
 
 use crate::backend::{Seen, request};
+use crate::client::until;
 
 /// What it does with a write.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ impl Store {
         }
     }
 
-    /// From now on it does this with every write; pings are answered in any case.
+    /// From now on it does this with every write and query; pings are answered in any case.
     pub(crate) fn rule(&self, rule: impl Fn(&Seen) -> Does + Send + Sync + 'static) {
         *self.shelf.rule.lock().unwrap() = Arc::new(rule);
     }
@@ -102,7 +103,13 @@ impl Store {
     /// It comes, in its old place.
     pub(crate) fn start(&mut self) {
         assert!(self.run.is_none(), "it is there");
-        let listener = TcpListener::bind(&self.address).unwrap();
+        // A process that is started elsewhere holds for a moment what was just closed here.
+        let mut listener = None;
+        until("its place is free", || {
+            listener = TcpListener::bind(&self.address).ok();
+            listener.is_some()
+        });
+        let listener = listener.unwrap();
         let here = Arc::new(AtomicBool::new(true));
         let streams = Arc::new(Mutex::new(Vec::new()));
         let (is_here, open, shelf) = (
@@ -200,7 +207,7 @@ impl Shelf {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         loop {
             let seen = request(&mut reader)?;
-            let is_ping = seen.head.starts_with("GET");
+            let is_ping = seen.head.starts_with("GET") && !seen.head.contains(" /query");
             self.pings.fetch_add(usize::from(is_ping), Ordering::SeqCst);
             let has_waited = self.wait_while_hanging();
             if is_ping {
