@@ -192,6 +192,10 @@ pub const PEER_ANSWER_BYTES_MAX: u64 = 4 * MIB as u64;
 /// From a question to the first byte of its answer, and from each piece of it to the next. Past it another
 /// backend is asked, or the answer is cut.
 pub const QUERY_WAIT_MAX: Duration = Duration::from_secs(300);
+/// How often it is looked whether a backend that has not answered is down: then another is asked.
+pub const QUERY_LOOK: Duration = Duration::from_millis(500);
+/// An answer that says it is no longer than this is read whole before any of it goes to the client.
+pub const QUERY_HOLD_BYTES_MAX: u64 = 64 * KIB as u64;
 /// Idle connections for questions, per backend and shard. What is more is closed.
 pub const ASKING_IDLE_MAX: usize = 16;
 /// What frames one chunk, at most.

@@ -14,6 +14,7 @@ use futures_lite::future::poll_fn;
 use crate::backend::answer::{AnswerReader, Fed, Reply};
 use crate::backend::flight::Ticket;
 use crate::backend::pool::Backend;
+use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::http::header::line_value;
 use crate::http::request::Method;
@@ -119,7 +120,16 @@ fn candidates(shard: &Shard, outputs: &[BackendId], question: &Question) -> Vec<
 enum Came {
     Answer(Fed),
     Broken(String),
+    Late,
     ClientGone,
+}
+
+/// Whether the client may hear of an answer: one that is short is read whole first, since another backend
+/// can be asked until then.
+fn is_enough(fed: Fed, reader: &AnswerReader, reply: &Reply) -> bool {
+    let is_short = |left: u64| left + reply.body.len() as u64 <= limits::QUERY_HOLD_BYTES_MAX;
+    let is_whole = matches!(fed, Fed::Whole { .. });
+    reply.status != 0 && (is_whole || !reader.left().is_some_and(is_short))
 }
 
 struct Attempt<'a> {
@@ -153,13 +163,26 @@ impl Attempt<'_> {
             return Ok(Tried::Failed(format!("does not take it: {why}")));
         }
         let (mut reader, mut reply) = (AnswerReader::streaming(), Reply::default());
+        let due = self.shard.driver.now().after(limits::QUERY_WAIT_MAX);
         let mut fed = loop {
-            match self.next(&stream, &mut reader, &mut reply, client).await {
+            let look = self.shard.driver.now().after(limits::QUERY_LOOK);
+            match self
+                .next(&stream, look, &mut reader, &mut reply, client)
+                .await
+            {
                 Came::Answer(Fed::Nonsense) => {
                     return Ok(Tried::Failed("answers nonsense".to_owned()));
                 }
-                Came::Answer(fed) if reply.status != 0 => break fed,
+                Came::Answer(fed) if is_enough(fed, &reader, &reply) => break fed,
                 Came::Answer(_) => {}
+                Came::Late if self.shard.driver.now() >= due => {
+                    return Ok(Tried::Failed("does not answer in time".to_owned()));
+                }
+                // It hangs, as probes have found; one that is only slow answers them.
+                Came::Late if !self.is_last && !self.backend.is_up() => {
+                    return Ok(Tried::Failed("does not answer, and is down".to_owned()));
+                }
+                Came::Late => {}
                 Came::Broken(why) => return Ok(Tried::Failed(why)),
                 Came::ClientGone => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
@@ -180,10 +203,14 @@ impl Attempt<'_> {
                 Fed::Nonsense => return Err(io::ErrorKind::InvalidData.into()),
                 Fed::More => {}
             }
-            fed = match self.next(&stream, &mut reader, &mut reply, client).await {
+            let due = self.shard.driver.now().after(limits::QUERY_WAIT_MAX);
+            fed = match self
+                .next(&stream, due, &mut reader, &mut reply, client)
+                .await
+            {
                 Came::Answer(fed) => fed,
                 // The client must see that it was cut: its connection ends without the end of the body.
-                Came::Broken(_) | Came::ClientGone => {
+                Came::Late | Came::Broken(_) | Came::ClientGone => {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
             };
@@ -207,15 +234,15 @@ impl Attempt<'_> {
         stream.send_all(&request.body).await
     }
 
-    /// Waits for the next piece of the answer, or for the client's end.
+    /// Waits for the next piece of the answer, or for the client's end; until `due` at most.
     async fn next(
         &self,
         stream: &Stream,
+        due: Moment,
         reader: &mut AnswerReader,
         reply: &mut Reply,
         client: &mut Client<'_>,
     ) -> Came {
-        let due = self.shard.driver.now().after(limits::QUERY_WAIT_MAX);
         stream.set_deadline(due);
         client.stream.set_deadline(due.after(limits::TICK));
         poll_fn(|cx| {
@@ -229,7 +256,7 @@ impl Attempt<'_> {
                 }
                 Poll::Ready(Ok((fed, _))) => return Poll::Ready(Came::Answer(fed)),
                 Poll::Ready(Err(why)) if why.kind() == io::ErrorKind::TimedOut => {
-                    return Poll::Ready(Came::Broken("does not answer in time".to_owned()));
+                    return Poll::Ready(Came::Late);
                 }
                 Poll::Ready(Err(why)) => return Poll::Ready(Came::Broken(why.to_string())),
                 Poll::Pending => {}

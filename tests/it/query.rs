@@ -244,7 +244,7 @@ fn query_that_is_cut_is_seen_to_be_cut() {
         let framing = if seen.head.contains("chunks") {
             "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"
         } else {
-            "Content-Length: 100\r\n\r\nfirst"
+            "Content-Length: 100000\r\n\r\nfirst"
         };
         let _gone = stream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}").as_bytes());
         let _gone = stream.shutdown(std::net::Shutdown::Both);
@@ -433,4 +433,40 @@ fn query_and_write_that_no_output_takes_are_refused_at_once() {
             .all(|seen| seen.head.starts_with("GET /-/ready ")),
         "{asked:?}"
     );
+}
+
+#[test]
+fn query_leaves_a_backend_that_hangs_and_one_that_breaks_off_a_short_answer() {
+    let (a, b) = (Store::new(), Store::new());
+    let answers = |seen: &Seen| match seen.head.contains("/query") {
+        true => crate::store::Does::Say(200, "", "{\"results\":[]}"),
+        false => crate::store::Does::Take,
+    };
+    a.rule(answers);
+    b.rule(answers);
+    let env = [
+        ("RELAY_CPUS", "0"),
+        ("RELAY_PROBE_INTERVAL", "200ms"),
+        ("RELAY_PROBE_TIMEOUT", "300ms"),
+    ];
+    let hung = Relay::start(&[("a", &a.address), ("b", &b.address)], &env);
+    a.hang(true);
+    let begun = std::time::Instant::now();
+    for _ in 0..4 {
+        let answer = ask(&hung.http, "GET", READ, "", b"");
+        assert_eq!(answer.header("x-relay-backend"), Some("b"), "{answer:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    a.hang(false);
+
+    let breaking = Oracle::new(|_, stream| {
+        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst");
+        let _gone = stream.shutdown(std::net::Shutdown::Both);
+    });
+    let good = Oracle::named("good");
+    let relay = relay(&[("breaking", &breaking), ("good", &good)]);
+    for _ in 0..6 {
+        assert_eq!(ask(&relay.http, "GET", READ, "", b"").body, "good");
+    }
+    assert!(!breaking.asked().is_empty());
 }
