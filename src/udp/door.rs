@@ -27,6 +27,8 @@ pub struct Door {
     inlet: Inlet,
     outputs: Vec<Output>,
     carriers: Rc<[Rc<Carrier>]>,
+    /// Carriers that are tried if another fails: none, but with `mode = "balance"`.
+    others: Rc<[Rc<Carrier>]>,
     /// With `mode = "balance"`: who got the last batch.
     turn: Cell<usize>,
     loss: Loss,
@@ -74,9 +76,14 @@ impl Door {
         });
         let carriers = plan.carried.iter().zip(first_carried..);
         let carriers = carriers.map(|(carried, door)| Carrier::new(shard, carried, door));
+        let carriers: Rc<[Rc<Carrier>]> = carriers.collect();
         Rc::new(Self {
             outputs: outputs.collect(),
-            carriers: carriers.collect(),
+            others: match plan.balance {
+                true => Rc::clone(&carriers),
+                false => Rc::default(),
+            },
+            carriers,
             plan,
             number,
             inlet,
@@ -213,15 +220,9 @@ impl Door {
             }
         }
         bench.packs.iter_mut().for_each(Pack::clear);
-        let none: Rc<[Rc<Carrier>]> = Rc::default();
-        let others = if self.plan.balance {
-            &self.carriers
-        } else {
-            &none
-        };
         self.carriers
             .iter()
-            .for_each(|carrier| carrier.go(shard, others));
+            .for_each(|carrier| carrier.go(shard, &self.others));
     }
 }
 

@@ -216,7 +216,6 @@ fn peers_keep_a_backend_that_any_of_them_owes_out_of_reads() {
     let mut one = Site::new(&outputs, &[("RELAY_ADMIN_BIND_ADDR", &admin)]);
     let peer = format!("http://{admin}");
     let two = Site::new(&outputs, &[("RELAY_PEERS", &peer), ("RELAY_CPUS", "0")]);
-    two.says("the other relay says what it owes", 0);
     let who = || -> BTreeSet<String> {
         let one = || ask(&two.http, "POST", "/query?db=x&q=SELECT+1", "", b"");
         (0..8)
