@@ -9,6 +9,7 @@ use crate::backend::exchange::connect;
 use crate::backend::flight::Request;
 use crate::backend::outcome::Failure;
 use crate::backend::pool::Backend;
+use crate::backend::request::push_start;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::http::response::push_decimal;
@@ -72,25 +73,7 @@ impl Backend {
     /// Appends the head of a question: the client's query and headers, this backend's path, host and
     /// credentials, framed anew.
     pub fn push_question(&self, out: &mut Vec<u8>, method: &str, path: &[u8], request: &Request) {
-        out.extend_from_slice(method.as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(path);
-        if !request.query.is_empty() {
-            out.push(b'?');
-            out.extend_from_slice(&request.query);
-        }
-        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-        out.extend_from_slice(self.plan.host_header.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        let authorization = match &self.plan.authorization {
-            Some(own) => own.0.as_bytes(),
-            None => &request.authorization,
-        };
-        if !authorization.is_empty() {
-            out.extend_from_slice(b"Authorization: ");
-            out.extend_from_slice(authorization);
-            out.extend_from_slice(b"\r\n");
-        }
+        push_start(out, method, path, &self.plan, request);
         out.extend_from_slice(&request.headers);
         if method != "GET" || !request.body.is_empty() {
             out.extend_from_slice(b"Content-Length: ");

@@ -112,18 +112,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// What goes on with a question, copied: it may be asked again while nobody holds the flight.
-    pub fn clone_parts(&self) -> Self {
-        Self {
-            kind: self.kind,
-            query: self.query.clone(),
-            headers: self.headers.clone(),
-            authorization: self.authorization.clone(),
-            body: self.body.clone(),
-            ..Self::default()
-        }
-    }
-
     fn clear(&mut self, keep_bytes: usize) {
         self.kind = Kind::default();
         self.joinable = false;

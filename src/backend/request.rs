@@ -7,7 +7,8 @@ use crate::plan::BackendPlan;
 /// Appends the head of a write: the client's query and headers, the backend's path, host and
 /// credentials, and one `Content-Length`.
 pub fn push_head(out: &mut Vec<u8>, backend: &BackendPlan, request: &Request, body_bytes: usize) {
-    push_start(out, backend, request);
+    let path = request.kind.path(&backend.endpoints);
+    push_start(out, "POST", path.as_bytes(), backend, request);
     out.extend_from_slice(&request.headers);
     push_length(out, body_bytes);
 }
@@ -20,7 +21,8 @@ pub fn push_joined_head(
     request: &Request,
     body_bytes: usize,
 ) {
-    push_start(out, backend, request);
+    let path = request.kind.path(&backend.endpoints);
+    push_start(out, "POST", path.as_bytes(), backend, request);
     push_length(out, body_bytes);
 }
 
@@ -38,9 +40,17 @@ pub fn push_probe(out: &mut Vec<u8>, backend: &BackendPlan) {
     out.extend_from_slice(b"\r\nUser-Agent: influxdb-relay\r\nConnection: close\r\n\r\n");
 }
 
-fn push_start(out: &mut Vec<u8>, backend: &BackendPlan, request: &Request) {
-    out.extend_from_slice(b"POST ");
-    out.extend_from_slice(request.kind.path(&backend.endpoints).as_bytes());
+/// Appends the first line, the host and the credentials.
+pub(super) fn push_start(
+    out: &mut Vec<u8>,
+    method: &str,
+    path: &[u8],
+    backend: &BackendPlan,
+    request: &Request,
+) {
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(path);
     if !request.query.is_empty() {
         out.push(b'?');
         out.extend_from_slice(&request.query);

@@ -12,7 +12,7 @@ use std::task::Poll;
 use futures_lite::future::poll_fn;
 
 use crate::backend::answer::{AnswerReader, Fed, Reply};
-use crate::backend::flight::Ticket;
+use crate::backend::flight::{Request, Ticket};
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
@@ -70,6 +70,8 @@ pub async fn ask(
     shard.questions.set(turn);
     order(&mut candidates, turn);
     let count = how_many(&candidates);
+    // Taken out of the flight, which nobody may hold while it waits; it counts in the budget all the same.
+    let request = std::mem::take(&mut *ticket.request_mut());
     let mut words = String::from("no backend answers the query");
     for (n, candidate) in candidates[..count].iter().enumerate() {
         let backend = &shard.backends[candidate.id.0];
@@ -78,7 +80,7 @@ pub async fn ask(
             shard,
             backend,
             question,
-            ticket,
+            request: &request,
             owed: candidate.owed,
             is_last: n + 1 == count,
         };
@@ -136,7 +138,7 @@ struct Attempt<'a> {
     shard: &'a Shard,
     backend: &'a Rc<Backend>,
     question: &'a Question,
-    ticket: &'a Ticket,
+    request: &'a Request,
     owed: Option<u64>,
     is_last: bool,
 }
@@ -218,7 +220,7 @@ impl Attempt<'_> {
     }
 
     async fn send_question(&self, stream: &Stream) -> io::Result<()> {
-        let request = self.ticket.request().clone_parts();
+        let request = self.request;
         let Some(path) = self.question.path_at(&self.backend.plan) else {
             return Err(io::Error::other("it does not speak the language"));
         };
@@ -228,7 +230,7 @@ impl Attempt<'_> {
         };
         let mut head = Vec::new();
         self.backend
-            .push_question(&mut head, method, &path, &request);
+            .push_question(&mut head, method, &path, request);
         stream.set_deadline(self.shard.driver.now().after(limits::QUERY_WAIT_MAX));
         stream.send_all(&head).await?;
         stream.send_all(&request.body).await

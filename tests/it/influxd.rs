@@ -21,9 +21,18 @@ pub(crate) struct Influxd {
 impl Influxd {
     /// A server of its own, in a folder of its own; `None` where none is installed.
     pub(crate) fn start(name: &str) -> Option<Self> {
+        Self::begin(name, None)
+    }
+
+    /// The same, and where it takes datagrams, into the database `x`.
+    pub(crate) fn with_udp(name: &str) -> Option<(Self, String)> {
+        let udp = own_address();
+        Some((Self::begin(name, Some(&udp))?, udp))
+    }
+
+    fn begin(name: &str, udp: Option<&str>) -> Option<Self> {
         let folder = std::env::temp_dir().join(format!("relay-it-{}-{name}", std::process::id()));
-        let child = Self::run(&folder, &own_address(), &own_address(), None)?;
-        let (child, address, rpc) = child;
+        let (child, address, rpc) = Self::run(&folder, &own_address(), &own_address(), udp)?;
         let server = Self {
             child,
             address,
@@ -33,22 +42,6 @@ impl Influxd {
         server.wait();
         assert_eq!(server.query("CREATE DATABASE x").status, 200);
         Some(server)
-    }
-
-    /// The same, and where it takes datagrams, into the database `x`.
-    pub(crate) fn with_udp(name: &str) -> Option<(Self, String)> {
-        let folder = std::env::temp_dir().join(format!("relay-it-{}-{name}", std::process::id()));
-        let udp = own_address();
-        let (child, address, rpc) = Self::run(&folder, &own_address(), &own_address(), Some(&udp))?;
-        let server = Self {
-            child,
-            address,
-            rpc,
-            folder,
-        };
-        server.wait();
-        assert_eq!(server.query("CREATE DATABASE x").status, 200);
-        Some((server, udp))
     }
 
     fn run(
