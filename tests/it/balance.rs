@@ -92,6 +92,7 @@ fn balancer(relays: &[(&str, &str)]) -> Relay {
         relays,
         &[
             ("RELAY_HTTP_MODE", "balance"),
+            ("RELAY_CPUS", "0"), // each shard has turns of its own
             ("RELAY_PROBE_INTERVAL", "100ms"),
         ],
     )
