@@ -278,11 +278,12 @@ fn udp_of_version_6_and_a_name_work_too() {
     let outputs = format!("a={},b=localhost:{port}", a.address);
     let relay = Relay::of_datagrams(&outputs, &[("RELAY_UDP_BIND_ADDR", "[::1]:0")]);
     let socket = sender(&relay.udp[0]);
-    until("the name is known", || {
+    // Whichever of its addresses the name has first.
+    let b6 = Receiver::at(&format!("[::1]:{port}"));
+    until("both have it", || {
         socket.send(b"m v=1 1").unwrap();
-        !b.lines().is_empty() || !a.lines().is_empty() && relay.said().contains("resolved")
+        !a.lines().is_empty() && b.lines().len() + b6.lines().len() > 0
     });
-    a.wait_for(1);
 }
 
 #[test]
