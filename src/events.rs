@@ -137,29 +137,51 @@ pub enum Event {
     },
 }
 
+/// An event, and the plan by which its numbers count: the first, the second … of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Which plan was in force for who saw it.
+    pub generation: u64,
+    /// What changed.
+    pub event: Event,
+}
+
 /// A shard's end of the queue.
 #[derive(Debug, Clone)]
 pub struct Events {
-    queue: Sender<Event>,
+    queue: Sender<Told>,
     dropped: Arc<AtomicU64>,
+    generation: u64,
 }
 
 impl Events {
     /// The queue: the end that all shards share, and the one that the log thread reads.
-    pub fn queue() -> (Self, Receiver<Event>) {
+    pub fn queue() -> (Self, Receiver<Told>) {
         let (sender, receiver) = bounded(limits::EVENT_QUEUE_MAX);
-        (
-            Self {
-                queue: sender,
-                dropped: Arc::default(),
-            },
-            receiver,
-        )
+        let events = Self {
+            queue: sender,
+            dropped: Arc::default(),
+            generation: 0,
+        };
+        (events, receiver)
+    }
+
+    /// The same queue, for those who go by another plan.
+    #[must_use]
+    pub fn of(&self, generation: u64) -> Self {
+        Self {
+            generation,
+            ..self.clone()
+        }
     }
 
     /// Says what changed. Never waits.
     pub fn tell(&self, event: Event) {
-        if self.queue.try_send(event).is_err() {
+        let told = Told {
+            generation: self.generation,
+            event,
+        };
+        if self.queue.try_send(told).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -3,6 +3,8 @@
 //! The shard adds with a load and a store, since nobody else writes; the admin page sums the rows of
 //! all shards when it is asked. Labels are fixed tables: none ever comes from a client.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +17,11 @@ impl Counter {
     pub fn add(&self, more: u64) {
         self.0
             .store(self.get().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Takes away. Only the shard that owns the row may.
+    pub fn less(&self, by: u64) {
+        self.0.store(self.get().wrapping_sub(by), Ordering::Relaxed);
     }
 
     /// Replaces the value. Only the shard that owns the row may.
@@ -160,9 +167,27 @@ impl Histogram {
 /// One row per status of [`CODES`], then one for all others.
 pub type Codes = [Counter; CODES.len() + 1];
 
-/// What one shard counts about its clients.
+/// What one shard counts. A reload begins a new one, and what goes on is counted on in the same rows.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
+    clients: Arc<ClientMetrics>,
+    /// Per backend, in the order of the plan.
+    pub backends: Vec<Arc<BackendMetrics>>,
+    /// Per output over UDP, in the order of the plan.
+    pub outputs: Vec<Arc<OutputMetrics>>,
+}
+
+impl Deref for ShardMetrics {
+    type Target = ClientMetrics;
+
+    fn deref(&self) -> &ClientMetrics {
+        &self.clients
+    }
+}
+
+/// What one shard counts about its clients.
+#[derive(Debug, Default)]
+pub struct ClientMetrics {
     /// Answers by path, method and status.
     pub requests: [[Codes; VERBS.len()]; PATHS.len()],
     /// From the first byte of a request to the answer.
@@ -177,12 +202,8 @@ pub struct ShardMetrics {
     pub connections: Counter,
     /// Connections accepted.
     pub accepted: Counter,
-    /// Per backend, in the order of the plan.
-    pub backends: Vec<BackendMetrics>,
     /// What came by UDP.
     pub udp: UdpMetrics,
-    /// Per output over UDP, in the order of the plan.
-    pub outputs: Vec<OutputMetrics>,
 }
 
 /// Why lines that came by UDP were not passed on, or not by one output, by the number of its row.
@@ -280,12 +301,32 @@ impl ShardMetrics {
     /// Rows for `backends` backends and `outputs` outputs over UDP, all zero.
     pub fn new(backends: usize, outputs: usize) -> Self {
         Self {
-            backends: (0..backends).map(|_| BackendMetrics::default()).collect(),
-            outputs: (0..outputs).map(|_| OutputMetrics::default()).collect(),
-            ..Self::default()
+            backends: (0..backends).map(|_| Arc::default()).collect(),
+            outputs: (0..outputs).map(|_| Arc::default()).collect(),
+            clients: Arc::default(),
         }
     }
 
+    /// Rows for a new plan. For each of its backends and outputs the place that it had before, if it had
+    /// one, is given: it goes on with its row.
+    pub fn succeeding(
+        &self,
+        backends: impl Iterator<Item = Option<usize>>,
+        outputs: impl Iterator<Item = Option<usize>>,
+    ) -> Self {
+        let backend = |place: Option<usize>| self.backends.get(place?).cloned();
+        let output = |place: Option<usize>| self.outputs.get(place?).cloned();
+        Self {
+            clients: Arc::clone(&self.clients),
+            backends: backends
+                .map(|old| backend(old).unwrap_or_default())
+                .collect(),
+            outputs: outputs.map(|old| output(old).unwrap_or_default()).collect(),
+        }
+    }
+}
+
+impl ClientMetrics {
     /// Counts one answer to a client.
     pub fn answered(&self, path: Path, verb: Verb, status: u16) {
         self.requests[path as usize][verb as usize][code_row(status)].add(1);

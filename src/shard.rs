@@ -1,10 +1,10 @@
-//! What one pinned executor owns. State only: it starts no task, and nobody else writes it.
+//! What one pinned executor owns under one plan. State only: it starts no task, and nobody else writes it.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
@@ -13,7 +13,7 @@ use crate::events::Events;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::payload::gzip::Inflater;
-use crate::plan::{BackendId, Plan, SpoolPlan};
+use crate::plan::{BackendId, BackendPlan, Plan, SpoolPlan};
 use crate::spool::board::{Board, Mode};
 use crate::spool::disk::Place;
 use crate::spool::keeper::Keeper;
@@ -23,6 +23,8 @@ use crate::spool::track::Track;
 pub struct World {
     /// What to run.
     pub plan: Plan,
+    /// How many plans were in force before it.
+    pub generation: u64,
     /// One row of counters per shard.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// One per backend, in the order of the plan.
@@ -34,13 +36,28 @@ pub struct World {
     /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.
     pub peers_owe: Vec<AtomicU64>,
     /// Whether a drain has begun.
-    pub stopping: std::sync::atomic::AtomicBool,
+    pub stopping: AtomicBool,
+    /// Whether another plan is in force: who works for this one ends.
+    pub is_over: AtomicBool,
 }
 
 /// What other relays owe a backend that is level with all of them.
 pub const LEVEL_EVERYWHERE: u64 = u64::MAX;
 
 impl World {
+    /// The place of the backend that `other` is, under another plan: of its name, at its address.
+    pub fn same_backend(&self, other: &BackendPlan) -> Option<usize> {
+        let place = self.place_of(&other.label)?;
+        let own = &self.plan.backends[place];
+        ((&own.host, own.port) == (&other.host, other.port)).then_some(place)
+    }
+
+    /// The place of the backend with this label.
+    pub fn place_of(&self, label: &str) -> Option<usize> {
+        let backends = &self.plan.backends;
+        backends.iter().position(|plan| plan.label == label)
+    }
+
     /// Bytes that a backend is owed, here or by another relay; `None` if it is level with all of them, as
     /// far as they have said.
     pub fn owed(&self, id: BackendId) -> Option<u64> {
@@ -88,14 +105,14 @@ pub struct Shard {
     pub inflater: RefCell<Inflater>,
     /// One buffer to put answers together in; each is sent before the next is begun.
     pub answer: RefCell<Vec<u8>>,
-    /// Client connections open.
-    pub connections: Cell<usize>,
-    /// Questions asked: whose turn it is among equal backends.
-    pub questions: Cell<usize>,
-    /// UDP doors that take datagrams.
+    /// Whose turn it is among equal backends.
+    turns: Cell<usize>,
+    /// UDP doors that take datagrams, and tasks that help others with theirs.
     pub datagram_doors: Cell<usize>,
     /// A drain has begun: answers close their connections.
     pub draining: Cell<bool>,
+    /// Another plan is about to be in force: the UDP doors stop, and leave the rest in the kernel's queue.
+    pub leaving: Cell<bool>,
 }
 
 impl Shard {
@@ -141,11 +158,18 @@ impl Shard {
             events,
             inflater: RefCell::default(),
             answer: RefCell::default(),
-            connections: Cell::new(0),
-            questions: Cell::new(0),
+            turns: Cell::new(0),
             datagram_doors: Cell::new(0),
             draining: Cell::new(false),
+            leaving: Cell::new(false),
         })
+    }
+
+    /// Whose turn it is now. Once per request that goes to one of several.
+    pub fn next_turn(&self) -> usize {
+        let turn = self.turns.get().wrapping_add(1);
+        self.turns.set(turn);
+        turn
     }
 
     /// Whether what backends refuse or miss at this door of the spool is owed all the same.

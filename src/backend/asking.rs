@@ -20,6 +20,15 @@ use crate::limits;
 pub struct Asking {
     idle: RefCell<Vec<Stream>>,
     outstanding: Cell<usize>,
+    closed: Cell<bool>,
+}
+
+impl Asking {
+    /// No more questions: what is at rest is closed.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        self.idle.take();
+    }
 }
 
 /// A question that is under way.
@@ -64,7 +73,7 @@ impl Backend {
     /// A connection whose answer has been read whole.
     pub fn give_back(&self, stream: Stream) {
         let idle = &mut *self.asking.idle.borrow_mut();
-        if idle.len() < limits::ASKING_IDLE_MAX {
+        if idle.len() < limits::ASKING_IDLE_MAX && !self.asking.closed.get() {
             stream.set_deadline(Moment::NEVER);
             idle.push(stream);
         }

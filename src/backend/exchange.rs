@@ -67,7 +67,6 @@ impl Link {
     }
 
     fn open_for(backend: &Rc<Backend>, jobs: Vec<Job>, joined: bool) {
-        backend.link_opened();
         let link = Rc::new(Self {
             backend: Rc::clone(backend),
             stream: OnceCell::new(),
@@ -82,6 +81,7 @@ impl Link {
             reader: RefCell::default(),
             reply: RefCell::default(),
         });
+        backend.link_opened(&link);
         glommio::spawn_local(async move {
             if AssertUnwindSafe(Rc::clone(&link).run())
                 .catch_unwind()
@@ -95,8 +95,16 @@ impl Link {
             }
             link.fail(Failure::Closed);
             link.backend.link_gone(&link);
+            link.backend.pump();
         })
         .detach();
+    }
+
+    /// Whatever is under way has until `due`; a link at rest closes then.
+    pub(super) fn end_at(&self, due: Moment) {
+        if let Some(stream) = self.stream.get() {
+            stream.set_deadline(due);
+        }
     }
 
     /// Sends a write on this idle link.
@@ -132,6 +140,9 @@ impl Link {
                     .failed(failure, &format!("cannot connect: {error}"));
                 return self.fail(failure);
             }
+        }
+        if self.backend.is_cut() {
+            return self.fail(Failure::Down);
         }
         self.send_first();
         loop {

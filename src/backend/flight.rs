@@ -146,7 +146,9 @@ struct Said {
 
 /// One write in flight. Held through a [`Ticket`].
 pub struct Flight {
-    home: Weak<Flights>,
+    home: RefCell<Weak<Flights>>,
+    /// It is on its way to backends, and not only being read.
+    launched: Cell<bool>,
     request: RefCell<Request>,
     said: RefCell<Said>,
     waiter: RefCell<Option<Waker>>,
@@ -159,7 +161,8 @@ pub struct Flight {
 impl Flight {
     fn new(home: Weak<Flights>) -> Self {
         Self {
-            home,
+            home: RefCell::new(home),
+            launched: Cell::new(false),
             request: RefCell::default(),
             said: RefCell::default(),
             waiter: RefCell::default(),
@@ -251,10 +254,36 @@ impl Flight {
     /// Counts what the flight holds now against the shard's budget; whether it is within it.
     pub fn charge(&self) -> bool {
         let bytes = limits::FLIGHT_BYTES + self.request.borrow().bytes();
-        let Some(home) = self.home.upgrade() else {
+        let Some(home) = self.home.borrow().upgrade() else {
             return true;
         };
         home.recharge(self.charged.replace(bytes), bytes)
+    }
+
+    /// It goes to backends now: until everybody has let go of it, a reload waits for it.
+    pub fn launch(&self) {
+        if !self.launched.replace(true)
+            && let Some(home) = self.home.borrow().upgrade()
+        {
+            home.launched.set(home.launched.get() + 1);
+        }
+    }
+
+    /// Moves a flight that was not launched to `next`, whose backends it will go to. Once per request, and
+    /// seldom to another home.
+    pub fn move_to(&self, next: &Rc<Flights>) {
+        if std::ptr::eq(self.home.borrow().as_ptr(), Rc::as_ptr(next)) {
+            return;
+        }
+        assert!(!self.launched.get(), "its backends are those of its home");
+        let home = self.home.replace(Rc::downgrade(next)).upgrade();
+        let bytes = self.charged.get();
+        if let Some(home) = home {
+            home.recharge(bytes, 0);
+            home.under_way.set(home.under_way.get() - 1);
+        }
+        next.recharge(0, bytes);
+        next.under_way.set(next.under_way.get() + 1);
     }
 
     /// What it counts in the budget.
@@ -269,6 +298,9 @@ impl Flight {
             keeper.abandon(*sequence);
         }
         home.recharge(self.charged.replace(0), 0);
+        if self.launched.replace(false) {
+            home.launched.set(home.launched.get() - 1);
+        }
         self.request.borrow_mut().clear(home.keep_bytes());
         let said = &mut *self.said.borrow_mut();
         if kept.is_none() && said.heard.iter().any(|heard| heard.1 == Outcome::Accepted) {
@@ -294,6 +326,12 @@ impl Clone for Ticket {
     }
 }
 
+impl Ticket {
+    fn home(&self) -> Option<Rc<Flights>> {
+        self.0.home.borrow().upgrade()
+    }
+}
+
 impl Deref for Ticket {
     type Target = Flight;
 
@@ -305,7 +343,7 @@ impl Deref for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if Rc::strong_count(&self.0) == 1
-            && let Some(home) = self.0.home.upgrade()
+            && let Some(home) = self.home()
         {
             self.0.recycle(&home);
             home.under_way.set(home.under_way.get() - 1);
@@ -321,6 +359,7 @@ impl Drop for Ticket {
 pub struct Flights {
     free: RefCell<VecDeque<Rc<Flight>>>,
     under_way: Cell<usize>,
+    launched: Cell<usize>,
     bytes: Cell<usize>,
     bytes_max: usize,
     metrics: Arc<ShardMetrics>,
@@ -332,6 +371,7 @@ impl Flights {
         Rc::new(Self {
             free: RefCell::default(),
             under_way: Cell::new(0),
+            launched: Cell::new(0),
             bytes: Cell::new(0),
             bytes_max,
             metrics,
@@ -350,6 +390,11 @@ impl Flights {
         self.under_way.get()
     }
 
+    /// Those of them that are on their way to backends.
+    pub fn launched(&self) -> usize {
+        self.launched.get()
+    }
+
     /// What the next idle flight may keep: the one used last is used next, and may stay large.
     fn keep_bytes(&self) -> usize {
         if self.free.borrow().len() < limits::FLIGHTS_KEEP_LARGE_MAX {
@@ -362,7 +407,8 @@ impl Flights {
     fn recharge(&self, before: usize, after: usize) -> bool {
         let bytes = self.bytes.get() - before + after;
         self.bytes.set(bytes);
-        self.metrics.inflight_bytes.set(bytes as u64);
+        let more = (after as u64).wrapping_sub(before as u64);
+        self.metrics.inflight_bytes.add(more);
         bytes <= self.bytes_max
     }
 }

@@ -66,7 +66,12 @@ pub struct Backend {
     pub(super) around: Surroundings,
     pub(super) joiner: Joiner,
     idle: RefCell<Vec<Rc<Link>>>,
-    links: Cell<usize>,
+    /// All that are open, those at rest too.
+    links: RefCell<Vec<Rc<Link>>>,
+    /// Another plan is in force: what becomes of it is nobody's news.
+    retired: Cell<bool>,
+    /// What was begun under the last plan must not reach it any more.
+    cut: Cell<bool>,
     queue: RefCell<VecDeque<Job>>,
     held: Cell<usize>,
     health: RefCell<Health>,
@@ -88,7 +93,9 @@ impl Backend {
             around,
             joiner: Joiner::default(),
             idle: RefCell::default(),
-            links: Cell::new(0),
+            links: RefCell::default(),
+            retired: Cell::new(false),
+            cut: Cell::new(false),
             queue: RefCell::default(),
             held: Cell::new(0),
             health: RefCell::default(),
@@ -96,6 +103,12 @@ impl Backend {
         });
         backend.metrics().up.set(1);
         backend
+    }
+
+    /// It was down under the last plan: until it answers, it is now.
+    pub fn begin_down(&self) {
+        let _known = self.health.borrow_mut().failed(Failure::Connect);
+        self.metrics().up.set(0);
     }
 
     /// Takes one write; the flight hears what became of it, perhaps before this returns.
@@ -159,12 +172,10 @@ impl Backend {
     pub(super) fn idle_or_new(&self) -> Option<Place> {
         let link = self.idle.borrow_mut().pop();
         if let Some(link) = link {
-            self.metrics()
-                .links_idle
-                .set(self.idle.borrow().len() as u64);
+            self.metrics().links_idle.less(1);
             return Some(Place::Idle(link));
         }
-        (self.links.get() < self.plan.links_max).then_some(Place::New)
+        (self.links.borrow().len() < self.plan.links_max).then_some(Place::New)
     }
 
     /// The lane's write has been settled: the next one starts, or the lane rests.
@@ -206,28 +217,47 @@ impl Backend {
         self.joiner.wake();
     }
 
-    pub(super) fn link_opened(&self) {
-        self.links.set(self.links.get() + 1);
-        self.metrics().links.set(self.links.get() as u64);
+    pub(super) fn link_opened(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().push(Rc::clone(link));
+        self.metrics().links.add(1);
     }
 
     pub(super) fn link_rests(&self, link: &Rc<Link>) {
         self.idle.borrow_mut().push(Rc::clone(link));
-        self.metrics()
-            .links_idle
-            .set(self.idle.borrow().len() as u64);
+        self.metrics().links_idle.add(1);
     }
 
     pub(super) fn link_gone(self: &Rc<Self>, link: &Rc<Link>) {
-        self.links.set(self.links.get() - 1);
-        self.idle
-            .borrow_mut()
-            .retain(|idle| !Rc::ptr_eq(idle, link));
-        self.metrics().links.set(self.links.get() as u64);
-        self.metrics()
-            .links_idle
-            .set(self.idle.borrow().len() as u64);
-        self.pump();
+        let is_other = |other: &Rc<Link>| !Rc::ptr_eq(other, link);
+        self.links.borrow_mut().retain(is_other);
+        self.metrics().links.less(1);
+        let idle = &mut *self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(is_other);
+        self.metrics().links_idle.less((before - idle.len()) as u64);
+    }
+
+    /// Another plan is in force: no new write will come. Links at rest are closed. With `cut` those at work
+    /// are too, and what waits fails; else what was begun goes on. Once per reload.
+    pub fn retire(self: &Rc<Self>, cut: bool) {
+        self.retired.set(true);
+        self.asking.close();
+        if cut {
+            self.cut.set(true);
+            self.health.borrow_mut().failed(Failure::Connect);
+            self.turn_out(Change::Down);
+        }
+        let now = self.around.driver.now();
+        let idle = self.idle.take();
+        self.metrics().links_idle.less(idle.len() as u64);
+        idle.iter().for_each(|link| link.end_at(now));
+        if cut {
+            self.links.borrow().iter().for_each(|link| link.end_at(now));
+        }
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     pub(super) fn release(&self, bytes: usize) {
@@ -297,6 +327,7 @@ impl Backend {
     fn changed(&self, change: Change, why: &str) {
         let (shard, backend) = (self.around.shard, self.id);
         match change {
+            _ if self.retired.get() => {}
             Change::None => {}
             Change::Up => {
                 self.metrics().up.set(1);

@@ -1,6 +1,8 @@
 //! The UDP addresses: one socket per shard each, and how shards help one another with them. Once per start.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use socket2::Socket;
 
@@ -11,14 +13,21 @@ use crate::plan::{Plan, UdpPlan, UdpSteering};
 use crate::udp::help::Help;
 
 /// One UDP address: a socket per shard.
+#[derive(Clone)]
 pub(super) struct Claimed {
-    sockets: Vec<Socket>,
+    bind: SocketAddr,
+    wish: Wish,
+    sockets: Arc<Vec<Socket>>,
+    /// Per socket, what the kernel had dropped when it was last looked at.
+    seen: Arc<Vec<AtomicU32>>,
     help: Option<Arc<Help>>,
 }
 
 /// One shard's part of it.
 pub(super) struct UdpPost {
     pub(super) socket: Socket,
+    /// Per socket of the address, what the kernel had dropped when it was last looked at.
+    pub(super) seen: Arc<Vec<AtomicU32>>,
     /// How it is helped, and how it helps.
     pub(super) help: Option<Helped>,
 }
@@ -30,21 +39,51 @@ pub(super) struct Helped {
     pub(super) others: Vec<(usize, Guest)>,
 }
 
-/// Opens the sockets of all UDP doors.
-pub(super) fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
+/// Opens the sockets of all UDP doors, but for those that are open as they should be.
+pub(super) fn claim_all(plan: &Plan, open: &[Claimed]) -> Result<Vec<Claimed>, StartError> {
     let shards = plan.cpus.len();
-    plan.udp.iter().map(|udp| claim_one(udp, shards)).collect()
+    let claim = |udp: &UdpPlan| {
+        let wish = wish(udp);
+        let is_same = |own: &&Claimed| own.bind == udp.bind && own.wish == wish;
+        let (sockets, seen) = match open.iter().find(is_same) {
+            Some(own) => (Arc::clone(&own.sockets), Arc::clone(&own.seen)),
+            None => {
+                let sockets = claim_one(udp, wish, shards)?;
+                let seen = sockets.iter().map(|_| AtomicU32::new(0)).collect();
+                (Arc::new(sockets), Arc::new(seen))
+            }
+        };
+        let is_helped = shards > 1 && udp.steering == UdpSteering::Help;
+        let help = match is_helped {
+            true => {
+                let bells: Result<Vec<Bell>, _> = (0..shards).map(|_| Bell::new()).collect();
+                Some(Arc::new(Help::new(bells.map_err(no_descriptor)?)))
+            }
+            false => None,
+        };
+        Ok(Claimed {
+            bind: udp.bind,
+            wish,
+            sockets,
+            seen,
+            help,
+        })
+    };
+    plan.udp.iter().map(claim).collect()
 }
 
-fn claim_one(udp: &UdpPlan, shards: usize) -> Result<Claimed, StartError> {
-    let wish = Wish {
+fn wish(udp: &UdpPlan) -> Wish {
+    Wish {
         buffer_bytes: udp.read_buffer_bytes,
         steering: match udp.steering {
             UdpSteering::Spread => Steering::Spread,
             UdpSteering::Flow | UdpSteering::Help => Steering::Flow,
         },
         gro: udp.gro,
-    };
+    }
+}
+
+fn claim_one(udp: &UdpPlan, wish: Wish, shards: usize) -> Result<Vec<Socket>, StartError> {
     let claimed = claim(udp.bind, shards, wish);
     let (sockets, given) = claimed.map_err(|why| StartError::Listen {
         name: udp.name.clone(),
@@ -65,15 +104,7 @@ fn claim_one(udp: &UdpPlan, shards: usize) -> Result<Claimed, StartError> {
             "the kernel gives a smaller read-buffer: raise net.core.rmem_max, or give the process CAP_NET_ADMIN"
         );
     }
-    let is_helped = shards > 1 && udp.steering == UdpSteering::Help;
-    let help = match is_helped {
-        true => {
-            let bells: Result<Vec<Bell>, _> = (0..shards).map(|_| Bell::new()).collect();
-            Some(Arc::new(Help::new(bells.map_err(no_descriptor)?)))
-        }
-        false => None,
-    };
-    Ok(Claimed { sockets, help })
+    Ok(sockets)
 }
 
 /// What shard number `shard` gets of all UDP doors.
@@ -94,7 +125,8 @@ pub(super) fn posts(all: &[Claimed], shard: usize) -> Result<Vec<UdpPost>, Start
             }
         };
         let socket = claimed.sockets[shard].try_clone()?;
-        Ok(UdpPost { socket, help })
+        let seen = Arc::clone(&claimed.seen);
+        Ok(UdpPost { socket, seen, help })
     };
     let posts: std::io::Result<Vec<UdpPost>> = all.iter().map(post).collect();
     posts.map_err(no_descriptor)

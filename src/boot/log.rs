@@ -6,12 +6,13 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::Receiver;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
 use crate::boot::{StartError, helper};
-use crate::events::Event;
+use crate::events::{Event, Told};
 use crate::plan::{BackendId, LogFormat, LogLevel, LogPlan};
 use crate::shard::World;
 use crate::spool::board::DROPPED;
@@ -34,50 +35,93 @@ pub fn open(plan: LogPlan) {
     }
 }
 
-/// Starts the thread that makes words of events.
-pub(super) fn start(world: &Arc<World>, queue: Receiver<Event>) -> Result<(), StartError> {
-    let world = Arc::clone(world);
+/// Starts the thread that makes words of events. `in_force` is the plan by which their numbers count.
+pub(super) fn start(
+    in_force: &Arc<ArcSwap<World>>,
+    queue: Receiver<Told>,
+) -> Result<(), StartError> {
+    let in_force = Arc::clone(in_force);
     helper("log", move || {
-        let mut down = vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()];
-        let mut failing = vec![false; world.plan.cpus.len()];
-        let mut datagrams = Datagrams::new(&world);
-        for event in queue {
-            match event {
-                Event::OutputDown { .. } | Event::OutputUp { .. } | Event::UdpLoss { .. } => {
-                    datagrams.say(&world, event);
-                }
-                Event::BackendDown {
-                    shard,
-                    backend,
-                    why,
-                } => {
-                    if begins(&mut down[backend.0], shard) {
-                        is_down(&world, backend, &why);
-                    }
-                }
-                Event::BackendUp { shard, backend } => {
-                    if ends(&mut down[backend.0], shard) {
-                        is_up(&world, backend);
-                    }
-                }
-                Event::SpoolFailed { shard, why } => {
-                    if begins(&mut failing, shard) {
-                        tracing::error!(
-                            why,
-                            "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
-                             it does; free space or repair it, no restart is needed"
-                        );
-                    }
-                }
-                Event::SpoolRecovered { shard } => {
-                    if ends(&mut failing, shard) {
-                        tracing::info!("the spool's disk takes writes again");
-                    }
-                }
-                other => say(&world, &other),
+        let mut known = Known::new(in_force.load_full());
+        for told in queue {
+            if told.generation > known.world.generation {
+                known = known.succeeded(in_force.load_full());
+            }
+            // What is left of an older plan is nobody's news.
+            if told.generation == known.world.generation {
+                known.hear(told.event);
             }
         }
     })
+}
+
+/// What was told, and not yet taken back.
+struct Known {
+    world: Arc<World>,
+    down: Vec<Vec<bool>>,
+    failing: Vec<bool>,
+    datagrams: Datagrams,
+}
+
+impl Known {
+    fn new(world: Arc<World>) -> Self {
+        Self {
+            down: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
+            failing: vec![false; world.plan.cpus.len()],
+            datagrams: Datagrams::new(&world),
+            world,
+        }
+    }
+
+    /// What is known when another plan comes into force: who is down, and that disks fail.
+    fn succeeded(self, world: Arc<World>) -> Self {
+        let mut next = Self::new(world);
+        for (plan, down) in next.world.plan.backends.iter().zip(&mut next.down) {
+            if let Some(place) = self.world.same_backend(plan) {
+                down.clone_from(&self.down[place]);
+            }
+        }
+        next.failing = self.failing;
+        next
+    }
+
+    fn hear(&mut self, event: Event) {
+        let world = &self.world;
+        match event {
+            Event::OutputDown { .. } | Event::OutputUp { .. } | Event::UdpLoss { .. } => {
+                self.datagrams.say(world, event);
+            }
+            Event::BackendDown {
+                shard,
+                backend,
+                why,
+            } => {
+                if begins(&mut self.down[backend.0], shard) {
+                    is_down(world, backend, &why);
+                }
+            }
+            Event::BackendUp { shard, backend } => {
+                if ends(&mut self.down[backend.0], shard) {
+                    is_up(world, backend);
+                }
+            }
+            Event::SpoolFailed { shard, why } => {
+                if begins(&mut self.failing, shard) {
+                    tracing::error!(
+                        why,
+                        "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
+                         it does; free space or repair it, no restart is needed"
+                    );
+                }
+            }
+            Event::SpoolRecovered { shard } => {
+                if ends(&mut self.failing, shard) {
+                    tracing::info!("the spool's disk takes writes again");
+                }
+            }
+            other => say(world, &other),
+        }
+    }
 }
 
 /// What is wrong with UDP, as each shard sees it: told by the first that does, and by the last.

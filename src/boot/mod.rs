@@ -3,41 +3,46 @@
 //! ```text
 //!  claim every address ─▶ helper threads (signals, DNS, log) ─▶ one pinned executor per CPU
 //!                                                                │
+//!  SIGHUP ──▶ another plan ─▶ each shard holds and settles, then goes by it
 //!  SIGTERM ─▶ World::stopping ─▶ each shard, at its next tick: drain ─▶ all drained ─▶ exit
 //! ```
 //!
 //! Helper threads are started first: what a pinned thread starts would inherit its one CPU.
 
+pub mod claims;
 pub mod datagrams;
+pub mod doors;
+pub mod generation;
 pub mod kernel;
 pub mod log;
 pub mod peers;
+pub mod reload;
 pub mod resolver;
 pub mod shard_main;
 pub mod signals;
 pub mod spool;
+pub mod tenure;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam::channel::{RecvTimeoutError, unbounded};
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::thread::sched_getaffinity;
-use socket2::Socket;
 
-use crate::boot::shard_main::{Post, Posts, Report};
-use crate::engine::bell::Bell;
-use crate::engine::listener::claim;
+use crate::boot::claims::Claims;
+use crate::boot::generation::{Generation, SpoolPost};
+use crate::boot::shard_main::{Founding, Order, Report};
+use crate::boot::signals::Ask;
 use crate::events::Events;
 use crate::limits;
-use crate::metrics::ShardMetrics;
-use crate::plan::{BackendId, ListenerPlan, Plan};
-use crate::shard::{LEVEL_EVERYWHERE, World};
-use crate::spool::archive::Unusable;
-use crate::spool::disk::Place;
+use crate::plan::Plan;
+use crate::shard::World;
+use crate::spool::unusable::Unusable;
 
 /// Why the relay did not start: where, what was found, what to do.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +65,7 @@ pub enum StartError {
     /// The spool cannot be used.
     #[error("{0}")]
     Spool(#[from] Unusable),
-    /// A helper thread or a shard could not be started.
+    /// A helper thread or a shard could not be started, or has ended.
     #[error("cannot start {what}: {why}")]
     Thread {
         /// What was to be started.
@@ -70,129 +75,142 @@ pub enum StartError {
     },
 }
 
-/// Runs the plan until a signal ends it and everything is drained.
+/// Reads the configuration again: the plan, or everything that is wrong with it, in words.
+pub type Again<'a> = &'a dyn Fn() -> Result<Plan, Vec<String>>;
+
+/// Runs the plan until a signal ends it and everything is drained. `again` is asked at a reload.
 ///
 /// # Errors
 /// [`StartError`], before the first request is taken.
-pub fn run(plan: Plan) -> Result<(), StartError> {
+pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
     kernel::check(plan.cpus.len())?;
-    let doors = claim_all(&plan)?;
-    let datagrams = datagrams::claim_all(&plan)?;
+    let claims = Claims::open(&plan)?;
+    let asked = signals::start()?;
     let (events, log_queue) = Events::queue();
-    let opened = spool::open(&plan)?.map(spool::Opened::split);
-    let (spool_world, bells, kept) = match opened {
-        Some((world, bells, archive, disks)) => (Some(world), bells, Some((archive, disks))),
-        None => (None, Vec::new(), None),
+    let (generation, spools) = Generation::begin(plan, None)?;
+    let in_force = Arc::new(ArcSwap::from(Arc::clone(&generation.world)));
+    log::start(&in_force, log_queue)?;
+    let mut relay = Relay {
+        claims,
+        generation,
+        in_force,
+        shards: Vec::new(),
+        heard: crossbeam::channel::never(),
     };
-    let world = Arc::new(World {
-        metrics: plan
-            .cpus
-            .iter()
-            .map(|_| Arc::new(ShardMetrics::new(plan.backends.len(), plan.outputs.len())))
-            .collect(),
-        backends: plan
-            .backends
-            .iter()
-            .map(|backend| resolver::first_look(&backend.host, backend.port))
-            .collect(),
-        outputs: plan
-            .outputs
-            .iter()
-            .map(|output| resolver::first_look(&output.host, output.port))
-            .collect(),
-        spool: spool_world,
-        peers_owe: plan
-            .backends
-            .iter()
-            .map(|_| AtomicU64::new(LEVEL_EVERYWHERE))
-            .collect(),
-        stopping: AtomicBool::new(false),
-        plan,
-    });
-    signals::start(&world)?;
-    resolver::start(&world)?;
-    peers::start(&world)?;
-    log::start(&world, log_queue)?;
-    let (archive, disks) = kept.unzip();
-    let last = match archive {
-        Some(archive) => Some(spool::start(
-            &world,
-            archive,
-            disks.clone().unwrap_or_default(),
-        )?),
-        None => None,
-    };
-    let spools = disks.unwrap_or_default().into_iter().zip(bells).collect();
-    start_shards(&world, &events, doors, datagrams, spools)?;
-    if let Some((end, ended)) = last {
-        spool::end(&end, &ended);
-    }
+    relay.start_shards(&events, spools)?;
+    relay.rule(&asked, again)?;
+    relay.generation.end();
     Ok(())
 }
 
-/// One listener's addresses: what it is, and one socket per shard.
-struct Claimed {
-    plan: ListenerPlan,
-    number: u16,
-    admin: bool,
-    sockets: Vec<Socket>,
+/// The running relay, as the main thread holds it.
+struct Relay {
+    claims: Claims,
+    generation: Generation,
+    /// What is in force, for the log.
+    in_force: Arc<ArcSwap<World>>,
+    /// What each shard is told.
+    shards: Vec<Sender<Order>>,
+    /// What they tell.
+    heard: Receiver<Report>,
 }
 
-fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
-    let mut claimed = Vec::new();
-    for (number, listener) in plan.listeners.iter().enumerate() {
-        claimed.push(claim_one(
-            listener.clone(),
-            u16::try_from(number).unwrap_or(u16::MAX),
-            false,
-            plan.cpus.len(),
-            plan.tuning.backlog,
-        )?);
-    }
-    if let Some(admin) = &plan.admin {
-        let all = (0..plan.backends.len()).map(BackendId).collect();
-        let listener = ListenerPlan {
-            name: "admin".to_owned(),
-            bind: admin.bind,
-            default_retention_policy: None,
-            ping_status: 204,
-            health_timeout: limits::HEALTH_WAIT_MAX,
-            acks: 1,
-            balance: false,
-            outputs: all,
-        };
-        claimed.push(claim_one(listener, u16::MAX, true, 1, plan.tuning.backlog)?);
-    }
-    Ok(claimed)
-}
-
-fn claim_one(
-    plan: ListenerPlan,
-    number: u16,
-    admin: bool,
-    count: usize,
-    backlog: u32,
-) -> Result<Claimed, StartError> {
-    match claim(plan.bind, count, backlog) {
-        Ok(sockets) => {
-            let bound = sockets
-                .first()
-                .and_then(|socket| socket.local_addr().ok()?.as_socket());
-            let address = bound.unwrap_or(plan.bind);
-            tracing::info!(listener = %plan.name, %address, "listening");
-            Ok(Claimed {
-                plan,
-                number,
-                admin,
-                sockets,
-            })
+impl Relay {
+    fn start_shards(&mut self, events: &Events, spools: Vec<SpoolPost>) -> Result<(), StartError> {
+        let (reports, heard) = unbounded(); // a few messages per shard and reload
+        self.heard = heard;
+        let world = Arc::clone(&self.generation.world);
+        let posts = self.claims.posts(&world.plan)?;
+        let parts = posts.into_iter().zip(spools);
+        for ((number, &cpu), (posts, spool)) in world.plan.cpus.iter().enumerate().zip(parts) {
+            let (orders, told) = bounded(1);
+            self.shards.push(orders);
+            let founding = Founding {
+                world: Arc::clone(&world),
+                posts,
+                spool,
+            };
+            let (events, reports) = (events.clone(), reports.clone());
+            LocalExecutorBuilder::new(Placement::Fixed(cpu))
+                .name(&format!("shard-{number}"))
+                .io_memory(limits::IO_MEMORY_BYTES)
+                .blocking_thread_pool_placement(beside_shards())
+                .spawn(move || shard_main::run(number, founding, events, told, reports))
+                .map_err(|why| StartError::Thread {
+                    what: format!("shard {number}"),
+                    why: why.to_string(),
+                })?;
         }
-        Err(why) => Err(StartError::Listen {
-            name: plan.name,
-            address: plan.bind,
-            remedy: remedy(&why),
-            why,
-        }),
+        drop(reports);
+        self.wait_for(
+            |report| matches!(report, Report::Up),
+            limits::START_WAIT_MAX,
+        )?;
+        tracing::info!(shards = self.shards.len(), "ready");
+        Ok(())
+    }
+
+    /// Does what operators ask for, until every shard has drained.
+    fn rule(&mut self, asked: &Receiver<Ask>, again: Again<'_>) -> Result<(), StartError> {
+        let mut drained = 0;
+        while drained < self.shards.len() {
+            crossbeam::channel::select! {
+                recv(asked) -> ask => match ask {
+                    Ok(Ask::Stop) => self.stop(),
+                    Ok(Ask::Reload) => self.reload(again)?,
+                    Err(_) => return Err(lost()),
+                },
+                recv(self.heard) -> report => match report {
+                    Ok(Report::Drained { cut }) => {
+                        drained += 1;
+                        if cut > 0 {
+                            tracing::warn!(
+                                cut,
+                                "shutdown-timeout passed: connections and sends were cut"
+                            );
+                        }
+                    }
+                    Ok(Report::Failed { shard, why }) => return Err(failed(shard, why)),
+                    Ok(Report::Up | Report::Held) => {}
+                    Err(_) => return Err(lost()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        let world = &self.generation.world;
+        tracing::info!(timeout = ?world.plan.shutdown_timeout, "draining");
+        self.claims.close();
+        world.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until every shard has reported so.
+    fn wait_for(&self, is_it: impl Fn(&Report) -> bool, wait: Duration) -> Result<(), StartError> {
+        let mut count = 0;
+        while count < self.shards.len() {
+            match self.heard.recv_timeout(wait) {
+                Ok(Report::Failed { shard, why }) => return Err(failed(shard, why)),
+                Ok(report) => count += usize::from(is_it(&report)),
+                Err(_) => return Err(lost()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(shard: usize, why: String) -> StartError {
+    StartError::Thread {
+        what: format!("shard {shard}"),
+        why,
+    }
+}
+
+fn lost() -> StartError {
+    StartError::Thread {
+        what: "a shard".to_owned(),
+        why: "its executor ended or did not come up; see the lines above".to_owned(),
     }
 }
 
@@ -209,94 +227,6 @@ fn remedy(why: &io::Error) -> &'static str {
         }
         _ => "set a bind-addr that this machine can listen on",
     }
-}
-
-fn start_shards(
-    world: &Arc<World>,
-    events: &Events,
-    mut doors: Vec<Claimed>,
-    datagrams: Vec<datagrams::Claimed>,
-    spools: Vec<(Place, Bell)>,
-) -> Result<(), StartError> {
-    let (reports, heard) = unbounded(); // two messages per shard
-    let mut handles = Vec::new();
-    let mut spools = spools.into_iter();
-    for (number, &cpu) in world.plan.cpus.iter().enumerate() {
-        // The last shard takes the last socket of each door; the admin door has one, for shard 0.
-        let posts: Vec<Post> = doors
-            .iter_mut()
-            .filter(|door| !door.admin || number == 0)
-            .filter_map(|door| {
-                Some(Post {
-                    plan: door.plan.clone(),
-                    number: door.number,
-                    admin: door.admin,
-                    socket: door.sockets.pop()?,
-                })
-            })
-            .collect();
-        let posts = Posts {
-            http: posts,
-            udp: datagrams::posts(&datagrams, number)?,
-        };
-        let (world, events, reports) = (Arc::clone(world), events.clone(), reports.clone());
-        let spool = spools.next();
-        let handle = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-            .name(&format!("shard-{number}"))
-            .io_memory(limits::IO_MEMORY_BYTES)
-            .blocking_thread_pool_placement(beside_shards())
-            .spawn(move || shard_main::run(number, world, events, posts, spool, reports))
-            .map_err(|why| StartError::Thread {
-                what: format!("shard {number}"),
-                why: why.to_string(),
-            })?;
-        handles.push(handle);
-    }
-    drop(reports);
-    wait_for(world.plan.cpus.len(), &heard)
-}
-
-/// Returns when every shard has drained.
-fn wait_for(shards: usize, heard: &crossbeam::channel::Receiver<Report>) -> Result<(), StartError> {
-    let (mut up, mut drained) = (0, 0);
-    while drained < shards {
-        let report = if up < shards {
-            heard.recv_timeout(limits::START_WAIT_MAX)
-        } else {
-            heard.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        match report {
-            Ok(Report::Up) => {
-                up += 1;
-                if up == shards {
-                    tracing::info!(shards, "ready");
-                }
-            }
-            Ok(Report::Drained { cut }) => {
-                drained += 1;
-                if cut > 0 {
-                    tracing::warn!(
-                        cut,
-                        "shutdown-timeout passed: connections and sends were cut"
-                    );
-                }
-            }
-            Ok(Report::Failed { shard, why }) => {
-                return Err(StartError::Thread {
-                    what: format!("shard {shard}"),
-                    why,
-                });
-            }
-            Err(_) => {
-                let why = "its executor ended or did not come up; see the lines above".to_owned();
-                return Err(StartError::Thread {
-                    what: "a shard".to_owned(),
-                    why,
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Where threads that wait for disks run: on any CPU of the process. Glommio would pin them to the shard's

@@ -29,7 +29,7 @@ struct Row {
     owed_bytes: u64,
 }
 
-/// Starts the thread, if there are any peers.
+/// Starts the thread, if there are any peers. It ends when another plan is in force.
 pub(super) fn start(world: &Arc<World>) -> Result<(), StartError> {
     if world.plan.peers.is_empty() {
         return Ok(());
@@ -40,7 +40,7 @@ pub(super) fn start(world: &Arc<World>) -> Result<(), StartError> {
         let mut owed =
             vec![vec![LEVEL_EVERYWHERE; world.plan.backends.len()]; world.plan.peers.len()];
         let mut silent = vec![false; world.plan.peers.len()];
-        loop {
+        while !world.is_over.load(Ordering::Relaxed) {
             for (p, peer) in world.plan.peers.iter().enumerate() {
                 let asked = ask(peer);
                 if silent[p] != asked.is_err() {

@@ -57,17 +57,18 @@ fn named(world: &World) -> impl Iterator<Item = Named<'_>> {
     all.filter(|named| named.host.parse::<IpAddr>().is_err())
 }
 
-/// Starts the thread, if anything has a name.
+/// Starts the thread, if anything has a name. It ends when another plan is in force.
 pub(super) fn start(world: &Arc<World>) -> Result<(), StartError> {
     if named(world).next().is_none() {
         return Ok(());
     }
     let world = Arc::clone(world);
     helper("resolver", move || {
-        loop {
+        while !world.is_over.load(Ordering::Relaxed) {
             named(&world).for_each(|named| look_up(&named));
             let mut waited = Duration::ZERO;
-            while waited < world.plan.tuning.dns_interval {
+            while waited < world.plan.tuning.dns_interval && !world.is_over.load(Ordering::Relaxed)
+            {
                 rest(limits::DNS_DOUBT_INTERVAL);
                 waited += limits::DNS_DOUBT_INTERVAL;
                 named(&world)

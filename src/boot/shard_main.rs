@@ -1,58 +1,49 @@
 //! One shard, from its first task to its last: the only place that starts its tasks.
 
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crossbeam::channel::Sender;
-use futures_lite::FutureExt;
-use socket2::Socket;
+use crossbeam::channel::{Receiver, Sender};
 
-use crate::backend::{merge, probe};
-use crate::boot::datagrams::{Helped, UdpPost};
+use crate::boot::claims::Posts;
+use crate::boot::doors::Doors;
+use crate::boot::generation::SpoolPost;
 use crate::boot::spool;
+use crate::boot::tenure::Tenure;
 use crate::clock::Moment;
-use crate::engine::bell::{Bell, Ear};
-use crate::engine::datagram::Inlet;
 use crate::engine::driver::Driver;
-use crate::engine::listener::Listener;
 use crate::engine::timer;
-use crate::events::{Event, Events};
-use crate::front::listener;
-use crate::front::wish::Door;
+use crate::events::Events;
+use crate::front::in_force::InForce;
 use crate::limits;
-use crate::plan::{BackendId, ListenerPlan};
-use crate::replay;
-use crate::shard::{Shard, World};
-use crate::spool::disk::Place;
-use crate::udp::{door, helping};
+use crate::shard::World;
 
-/// One address that this shard listens on.
-pub(super) struct Post {
-    pub(super) plan: ListenerPlan,
-    pub(super) number: u16,
-    pub(super) admin: bool,
-    pub(super) socket: Socket,
+/// What a shard is to go by.
+pub(super) struct Founding {
+    /// The plan, and what all shards see of it.
+    pub(super) world: Arc<World>,
+    /// Where it listens.
+    pub(super) posts: Posts,
+    /// Its part of the spool.
+    pub(super) spool: SpoolPost,
 }
 
-/// All of them.
-pub(super) struct Posts {
-    pub(super) http: Vec<Post>,
-    /// One for each UDP door of the plan.
-    pub(super) udp: Vec<UdpPost>,
-}
-
-/// The doors of a shard.
-struct Doors {
-    listeners: Vec<Rc<Listener>>,
-    udp: Vec<Rc<door::Door>>,
+/// What the main thread tells a shard.
+pub(super) enum Order {
+    /// Let new requests wait, and settle what was begun.
+    Hold,
+    /// Go by this from now on. Only after [`Order::Hold`].
+    Take(Box<Founding>),
 }
 
 /// What a shard tells the main thread.
 pub(super) enum Report {
-    /// It takes connections.
+    /// It takes requests.
     Up,
+    /// It holds requests, and nothing of what was begun will touch the spool any more.
+    Held,
     /// It could not be set up.
     Failed { shard: usize, why: String },
     /// It has drained; so many connections and writes were cut at the deadline.
@@ -63,39 +54,36 @@ pub(super) enum Report {
 /// what a slow backend still holds has had its time.
 pub(super) async fn run(
     number: usize,
-    world: Arc<World>,
+    founding: Founding,
     events: Events,
-    posts: Posts,
-    spool: Option<(Place, Bell)>,
+    orders: Receiver<Order>,
     reports: Sender<Report>,
 ) {
-    let shard = match set_up(number, &world, events, spool) {
-        Ok(shard) => shard,
-        Err(why) => return failed(number, &why, &reports),
+    let tuning = founding.world.plan.tuning;
+    let begun = Driver::new(tuning.poll_spins, tuning.read_buffer_bytes);
+    let begun = match begun {
+        Ok(driver) => begin(number, founding, events, driver).await,
+        Err(why) => Err(why),
     };
-    let mut tried = shard.driver.now();
-    let until = tried.after(limits::START_CATCH_UP_MAX);
-    while !spool::is_level(&shard) && shard.driver.now() < until {
-        tick(&shard, &[], &mut tried).await;
-    }
-    let doors = match listen(&shard, posts) {
-        Ok(doors) => doors,
+    let mut life = match begun {
+        Ok(life) => life,
         Err(why) => return failed(number, &why, &reports),
     };
     let _main_is_gone = reports.send(Report::Up);
-    while !world.stopping.load(Ordering::Relaxed) {
-        tick(&shard, &doors.udp, &mut tried).await;
-    }
-    let cut = drain(&shard, doors).await;
-    for _ in 0..limits::SETTLE_TICKS_MAX {
-        if shard
-            .keeper
-            .as_ref()
-            .is_none_or(|keeper| keeper.is_settled())
+    while !life.is_stopping() {
+        life.tick().await;
+        if let Ok(Order::Hold) = orders.try_recv()
+            && let Err(why) = life.succeed(&orders, &reports).await
         {
+            return failed(number, &why, &reports);
+        }
+    }
+    let cut = life.drain().await;
+    for _ in 0..limits::SETTLE_TICKS_MAX {
+        if life.tenure.is_settled() {
             break;
         }
-        tick(&shard, &[], &mut tried).await; // each shard waits for what the others have settled
+        life.tick().await; // each shard waits for what the others have settled
     }
     let _main_is_gone = reports.send(Report::Drained { cut });
     std::future::pending::<()>().await;
@@ -106,115 +94,170 @@ fn failed(shard: usize, why: &std::io::Error, reports: &Sender<Report>) {
     let _main_is_gone = reports.send(Report::Failed { shard, why });
 }
 
-fn set_up(
+/// A shard that takes requests.
+struct Life {
     number: usize,
-    world: &Arc<World>,
     events: Events,
-    spool: Option<(Place, Bell)>,
-) -> std::io::Result<Rc<Shard>> {
-    let tuning = world.plan.tuning;
-    let driver = Driver::new(tuning.poll_spins, tuning.read_buffer_bytes)?;
-    let (disk, bell) = spool.unzip();
-    let keeper = disk.and_then(|disk| spool::keeper(world, number, disk));
-    let shard = Shard::new(number, world, Rc::clone(&driver), events, keeper);
+    driver: Rc<Driver>,
+    tenure: Tenure,
+    in_force: Rc<InForce>,
+    doors: Doors,
+    /// When the spool's disk was last tried again.
+    tried: Moment,
+}
+
+async fn begin(
+    number: usize,
+    founding: Founding,
+    events: Events,
+    driver: Rc<Driver>,
+) -> std::io::Result<Life> {
     glommio::spawn_local(Rc::clone(&driver).run()).detach();
-    for backend in &shard.backends {
-        let seed = driver.now().0 ^ ((backend.id.0 as u64) << 32) ^ number as u64;
-        glommio::spawn_local(probe::run(Rc::clone(backend), seed)).detach();
-        if backend.plan.merge {
-            glommio::spawn_local(merge::run(Rc::clone(backend))).detach();
+    let Founding {
+        world,
+        posts,
+        spool,
+    } = founding;
+    let tenure = Tenure::begin(number, &world, &driver, &events, spool, None)?;
+    let in_force = InForce::new(Rc::clone(&tenure.shard));
+    let mut life = Life {
+        number,
+        events,
+        tried: driver.now(),
+        driver,
+        tenure,
+        in_force,
+        doors: Doors::default(),
+    };
+    life.catch_up().await;
+    life.doors
+        .change(&life.in_force, &life.tenure.shard, posts.http)?;
+    life.doors.open_udp(&life.tenure.shard, posts.udp)?;
+    Ok(life)
+}
+
+impl Life {
+    fn is_stopping(&self) -> bool {
+        let world = &self.tenure.shard.world;
+        world.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Housekeeping: deadlines, and glommio's need of a timer that never stops.
+    async fn tick(&mut self) {
+        timer::sleep(limits::TICK).await;
+        self.keep_house();
+    }
+
+    fn keep_house(&mut self) {
+        self.driver.tick();
+        let shard = &self.tenure.shard;
+        shard.backends.iter().for_each(|backend| backend.tick());
+        self.doors.tick(shard);
+        spool::tick(shard, &mut self.tried);
+    }
+
+    /// What is owed from before goes first, so that the first clients are not turned away for it.
+    async fn catch_up(&mut self) {
+        let until = self.driver.now().after(limits::START_CATCH_UP_MAX);
+        while !spool::is_level(&self.tenure.shard) && self.driver.now() < until {
+            self.tick().await;
         }
     }
-    if let Some(bell) = bell {
-        spool::run(&shard, bell)?;
-        let own = (0..shard.backends.len()).filter(|b| b % world.plan.cpus.len() == number);
-        for id in own.map(BackendId) {
-            if world.plan.backends[id.0].owed_bytes_max > 0 {
-                glommio::spawn_local(replay::shell::run(Rc::clone(&shard), id)).detach();
+
+    /// Settles what was begun, and goes by another plan. Requests that come meanwhile wait.
+    async fn succeed(
+        &mut self,
+        orders: &Receiver<Order>,
+        reports: &Sender<Report>,
+    ) -> std::io::Result<()> {
+        self.in_force.hold();
+        self.doors.leave(&self.tenure.shard);
+        self.settle().await;
+        let _main_is_gone = reports.send(Report::Held);
+        let founding = loop {
+            if let Ok(Order::Take(founding)) = orders.try_recv() {
+                break *founding;
             }
-        }
+            timer::sleep(limits::reload::LOOK).await;
+            self.driver.tick();
+        };
+        let (world, last) = (founding.world, &self.tenure.shard);
+        let next = Tenure::begin(
+            self.number,
+            &world,
+            &self.driver,
+            &self.events,
+            founding.spool,
+            Some(last),
+        )?;
+        std::mem::replace(&mut self.tenure, next).retire();
+        self.catch_up().await;
+        let shard = &self.tenure.shard;
+        self.doors
+            .change(&self.in_force, shard, founding.posts.http)?;
+        self.in_force.put(Rc::clone(shard));
+        self.doors.open_udp(shard, founding.posts.udp)?;
+        let _main_is_gone = reports.send(Report::Up);
+        Ok(())
     }
-    Ok(shard)
-}
 
-/// Opens the shard's doors.
-fn listen(shard: &Rc<Shard>, posts: Posts) -> std::io::Result<Doors> {
-    let mut listeners = Vec::new();
-    for post in posts.http {
-        let listener = Rc::new(Listener::new(&shard.driver, post.socket)?);
-        let door = Rc::new(Door {
-            plan: post.plan,
-            number: post.number,
-            admin: post.admin,
-        });
-        glommio::spawn_local(listener::run(Rc::clone(shard), door, Rc::clone(&listener))).detach();
-        listeners.push(listener);
-    }
-    let udp = listen_udp(shard, posts.udp)?;
-    Ok(Doors { listeners, udp })
-}
-
-fn listen_udp(shard: &Rc<Shard>, posts: Vec<UdpPost>) -> std::io::Result<Vec<Rc<door::Door>>> {
-    let plan = &shard.world.plan;
-    let mut carried = plan.listeners.len();
-    let mut doors = Vec::new();
-    for (number, (udp, post)) in plan.udp.iter().zip(posts).enumerate() {
-        let first_carried = u16::try_from(carried).unwrap_or(u16::MAX);
-        carried += udp.carried.len();
-        let inlet = Inlet::new(&shard.driver, post.socket)?;
-        let door = door::Door::new(shard, udp.clone(), number, first_carried, inlet);
-        let (own, at) = (Rc::clone(shard), Rc::clone(&door));
-        shard.datagram_doors.set(shard.datagram_doors.get() + 1);
-        let help = post.help.as_ref().map(|helped| Arc::clone(&helped.help));
-        if let Some(Helped { help, others }) = post.help {
-            let ear = Ear::new(&shard.driver, help.bell(shard.number))?;
-            let helping = helping::run(Rc::clone(shard), Rc::clone(&door), help, ear, others);
-            glommio::spawn_local(helping).detach();
-        }
-        glommio::spawn_local(async move {
-            let taking = door::run(Rc::clone(&own), at, help);
-            if AssertUnwindSafe(taking).catch_unwind().await.is_err() {
-                own.events.tell(Event::TaskPanicked { shard: own.number });
+    /// Waits for what goes to backends. A backend that takes long is not waited for once every client has
+    /// its answer: with a spool what it had been sent is owed to it, and must not reach it any more.
+    async fn settle(&mut self) {
+        let begun = self.driver.now();
+        let shard = Rc::clone(&self.tenure.shard);
+        let has_spool = shard.keeper.is_some();
+        let mut cut = false;
+        while shard.flights.launched() + shard.datagram_doors.get() > 0 {
+            let took = self.driver.now().since(begun);
+            let all_know = !has_spool || self.in_force.relaying() == 0;
+            if took >= shard.world.plan.shutdown_timeout
+                || (took >= limits::reload::SETTLE_MAX && all_know)
+            {
+                cut = has_spool;
+                break;
             }
-            own.datagram_doors.set(own.datagram_doors.get() - 1);
-        })
-        .detach();
-        doors.push(door);
-    }
-    Ok(doors)
-}
-
-/// Housekeeping: deadlines, and glommio's need of a timer that never stops.
-async fn tick(shard: &Rc<Shard>, udp: &[Rc<door::Door>], tried: &mut Moment) {
-    timer::sleep(limits::TICK).await;
-    shard.driver.tick();
-    for backend in &shard.backends {
-        backend.tick();
-    }
-    udp.iter().for_each(|door| door.tick(shard));
-    spool::tick(shard, tried);
-}
-
-/// Stops accepting once the kernel's queue is empty, lets every connection finish what it began and
-/// every send to a slow backend end, within `shutdown-timeout`. Returns what was cut.
-async fn drain(shard: &Rc<Shard>, doors: Doors) -> usize {
-    shard.draining.set(true);
-    // The tasks of the doors take what is queued; then nobody holds the sockets, and they close.
-    doors.listeners.iter().for_each(|listener| listener.poke());
-    doors.udp.iter().for_each(|door| door.poke());
-    drop(doors);
-    let now = shard.driver.now();
-    shard
-        .driver
-        .cut_rest(now.after(limits::DRAIN_IDLE_WAIT_MAX));
-    let deadline = now.after(shard.world.plan.shutdown_timeout);
-    let mut tried = now;
-    loop {
-        let clients = shard.connections.get() + shard.datagram_doors.get();
-        let left = clients + shard.flights.under_way();
-        if left == 0 || shard.driver.now() >= deadline {
-            return left;
+            timer::sleep(limits::reload::LOOK).await;
+            self.keep_house();
         }
-        tick(shard, &[], &mut tried).await;
+        if cut {
+            self.tenure.cut();
+        }
+        self.doors.dismiss();
+        if self.tenure.leave_spool() || cut {
+            self.keep_house_for(limits::GHOST_WAIT, |_| false).await; // a backend may still finish what it was sent
+        } else {
+            self.keep_house_for(limits::reload::SETTLE_MAX, Tenure::is_settled)
+                .await;
+        }
+    }
+
+    async fn keep_house_for(&mut self, wait: Duration, is_enough: impl Fn(&Tenure) -> bool) {
+        let until = self.driver.now().after(wait);
+        while self.driver.now() < until && !is_enough(&self.tenure) {
+            timer::sleep(limits::reload::LOOK).await;
+            self.keep_house();
+        }
+    }
+
+    /// Stops accepting once the kernel's queue is empty, lets every connection finish what it began and
+    /// every send to a slow backend end, within `shutdown-timeout`. Returns what was cut.
+    async fn drain(&mut self) -> usize {
+        let shard = Rc::clone(&self.tenure.shard);
+        shard.draining.set(true);
+        // The tasks of the doors take what is queued; then nobody holds the sockets, and they close.
+        self.doors.leave_all();
+        let now = self.driver.now();
+        let rest = now.after(limits::DRAIN_IDLE_WAIT_MAX);
+        self.driver.cut_rest(rest);
+        let deadline = now.after(shard.world.plan.shutdown_timeout);
+        loop {
+            let clients = self.in_force.connections() + shard.datagram_doors.get();
+            let left = clients + shard.flights.under_way();
+            if left == 0 || self.driver.now() >= deadline {
+                return left;
+            }
+            self.tick().await;
+        }
     }
 }

@@ -1,34 +1,47 @@
-//! SIGTERM and SIGINT begin a drain; a second one ends the process at once.
+//! SIGTERM and SIGINT begin a drain, and a second one ends the process at once; SIGHUP reloads.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
+use crossbeam::channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::boot::{StartError, helper};
-use crate::shard::World;
+use crate::limits;
 
-/// Starts the thread that takes signals.
-pub(super) fn start(world: &Arc<World>) -> Result<(), StartError> {
+/// What an operator asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Drain, and end.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// Starts the thread that takes signals. What they ask for comes out of the channel.
+pub(super) fn start() -> Result<Receiver<Ask>, StartError> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]);
     let mut signals = signals.map_err(|why| StartError::Thread {
         what: "signal handling".to_owned(),
         why: why.to_string(),
     })?;
-    let world = Arc::clone(world);
+    let (asks, asked) = bounded(limits::reload::ASKS_MAX);
     helper("signals", move || {
+        let mut is_stopping = false;
         for signal in &mut signals {
-            if signal == SIGHUP {
-                tracing::warn!(
-                    "SIGHUP: this version does not read its configuration again; restart it"
-                );
-            } else if world.stopping.swap(true, Ordering::Relaxed) {
-                tracing::warn!("a second signal: ending at once");
-                std::process::exit(1);
-            } else {
-                tracing::info!(timeout = ?world.plan.shutdown_timeout, "draining");
+            let ask = match signal {
+                SIGHUP => Ask::Reload,
+                _ if is_stopping => {
+                    tracing::warn!("a second signal: ending at once");
+                    std::process::exit(1);
+                }
+                _ => Ask::Stop,
+            };
+            is_stopping |= ask == Ask::Stop;
+            // A full queue holds a reload that is yet to begin, and will read what is there by then.
+            match ask {
+                Ask::Stop => drop(asks.send(ask)),
+                Ask::Reload => drop(asks.try_send(ask)),
             }
         }
-    })
+    })?;
+    Ok(asked)
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use glommio::Task;
 
 use crate::backend::flight::Kind;
 use crate::boot::{StartError, helper, rest};
@@ -19,7 +20,7 @@ use crate::limits;
 use crate::metrics::CODES;
 use crate::plan::{Fsync, Plan, SpoolPlan};
 use crate::shard::{Shard, SpoolWorld, World};
-use crate::spool::archive::{Archive, Unusable, log_folder};
+use crate::spool::archive::{Archive, log_folder};
 use crate::spool::board::{Board, Mode};
 use crate::spool::cursors::{self, Cursors, Mark, place_bytes};
 use crate::spool::disk::{Disk, Place};
@@ -28,6 +29,7 @@ use crate::spool::flushing::stamp;
 use crate::spool::keeper::Keeper;
 use crate::spool::log::Log;
 use crate::spool::track::{LEVEL, Track};
+use crate::spool::unusable::Unusable;
 
 /// The spool before the shards start.
 pub(super) struct Opened {
@@ -39,15 +41,22 @@ pub(super) struct Opened {
     disks: Vec<Place>,
 }
 
-/// Opens the spool of the plan, if there is one.
-pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, StartError> {
+/// Opens the spool of the plan, if there is one. `before` is what was in force before it, in this process.
+pub(super) fn open(plan: &Plan, before: Option<&World>) -> Result<Option<Opened>, StartError> {
     let Some(spool) = &plan.spool else {
         return Ok(None);
     };
-    let archive = match &spool.dir {
-        Some(dir) => find(dir, plan, spool)?,
-        None => Archive::none(),
+    let before = before.and_then(|world| Some((world, world.spool.as_ref()?)));
+    let mut archive = match (&spool.dir, before) {
+        (Some(dir), _) => find(dir, plan, spool)?,
+        (None, Some((_, kept))) => Archive::in_memory(&kept.old, &kept.tracks),
+        (None, None) => Archive::none(),
     };
+    if let Some((_, kept)) = before {
+        // Shards of the last plan may still know files of theirs by name.
+        let last = kept.tracks.first().map_or(0, |track| track.run);
+        archive.run = archive.run.max(last + 1);
+    }
     let no_bell = |why: std::io::Error| StartError::Thread {
         what: "the spool".to_owned(),
         why: why.to_string(),
@@ -69,15 +78,7 @@ pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, StartError> {
         .iter()
         .map(|plan| plan.label.clone())
         .collect();
-    for (desk, backend) in board.desks.iter().zip(&plan.backends) {
-        let name = &backend.label;
-        let is_owed = backend.owed_bytes_max > 0 && archive.logs.iter().any(|log| log.needs(name));
-        if is_owed && desk.owe() {
-            let (records, bytes) = archive.owed(name);
-            desk.rows[0].records.set(records);
-            desk.rows[0].bytes.set(bytes);
-        }
-    }
+    open_desks(&board, plan, &archive, before);
     let mut disks = Vec::new();
     for shard in 0..shards {
         disks.push(match &spool.dir {
@@ -111,6 +112,34 @@ pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, StartError> {
         archive,
         disks,
     }))
+}
+
+/// Says what each backend is owed to begin with, and goes on with what was counted `before`.
+fn open_desks(
+    board: &Board,
+    plan: &Plan,
+    archive: &Archive,
+    before: Option<(&World, &SpoolWorld)>,
+) {
+    for (desk, backend) in board.desks.iter().zip(&plan.backends) {
+        let name = &backend.label;
+        let old = before.and_then(|(world, kept)| {
+            let place = world.place_of(name)?;
+            Some((&kept.board.desks[place], kept.plan.dir.is_none()))
+        });
+        let is_owed = backend.owed_bytes_max > 0 && archive.logs.iter().any(|log| log.needs(name));
+        if is_owed && desk.owe() {
+            let (records, bytes) = match old {
+                Some((old, true)) => old.owed(), // in memory nobody else has counted it
+                _ => archive.owed(name),
+            };
+            desk.rows[0].records.set(records);
+            desk.rows[0].bytes.set(bytes);
+        }
+        if let Some((old, _)) = old {
+            desk.go_on(old);
+        }
+    }
 }
 
 fn find(dir: &Path, plan: &Plan, spool: &SpoolPlan) -> Result<Archive, StartError> {
@@ -155,6 +184,7 @@ pub(super) fn start(
                 keeping.save(spool, last);
             }
             if last {
+                drop(keeping); // the folder may be taken again
                 let _nobody_waits = ended.send(());
                 return;
             }
@@ -269,43 +299,41 @@ pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Kee
     ))
 }
 
-/// Starts a shard's tasks for its spool: flush, sync, hear the bell.
-pub(super) fn run(shard: &Rc<Shard>, bell: Bell) -> std::io::Result<()> {
+/// Starts a shard's tasks for its spool: flush, sync, hear the bell. They end when they are dropped.
+pub(super) fn run(shard: &Rc<Shard>, bell: Bell) -> std::io::Result<Vec<Task<()>>> {
     let (Some(keeper), Some(spool)) = (&shard.keeper, &shard.world.spool) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let ear = Ear::new(&shard.driver, bell)?;
     let own = Rc::clone(keeper);
-    glommio::spawn_local(async move {
+    let hearing = glommio::spawn_local(async move {
         loop {
             ear.heard().await;
             own.look();
         }
-    })
-    .detach();
-    glommio::spawn_local(flush(
+    });
+    let flushing = glommio::spawn_local(flush(
         Rc::clone(keeper),
         Rc::clone(&shard.driver),
         shard.events.clone(),
         shard.number,
-    ))
-    .detach();
+    ));
+    let mut tasks = vec![hearing, flushing];
     let between = match spool.plan.fsync {
         Fsync::Always => Some(std::time::Duration::ZERO),
         Fsync::Every(between) => Some(between),
         Fsync::Never => None,
     };
     if let Some(between) = between.filter(|_| spool.plan.dir.is_some()) {
-        glommio::spawn_local(sync(
+        tasks.push(glommio::spawn_local(sync(
             Rc::clone(keeper),
             between,
             Rc::clone(&shard.driver),
             shard.events.clone(),
             shard.number,
-        ))
-        .detach();
+        )));
     }
-    Ok(())
+    Ok(tasks)
 }
 
 /// Writes what was kept in a turn, behind the tasks that kept it.

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use crate::boot;
 use crate::cli::load;
+use crate::config::problem::Problem;
+use crate::plan::Plan;
 
 /// Wrong configuration or arguments.
 pub const EXIT_WRONG: u8 = 1;
@@ -36,7 +38,8 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     for sentence in plan.not_in_force.iter().chain(&plan.notes) {
         tracing::warn!("{sentence}");
     }
-    match boot::run(plan) {
+    let again = || again(config);
+    match boot::run(plan, &again) {
         Ok(()) => {
             tracing::info!("drained");
             std::process::exit(0) // the shards wait for this
@@ -45,5 +48,17 @@ pub fn run(config: Option<&Path>) -> ExitCode {
             eprintln!("influxdb-relay: {error}");
             std::process::exit(i32::from(EXIT_START))
         }
+    }
+}
+
+/// The plan as the file and the environment make it now.
+fn again(config: Option<&Path>) -> Result<Plan, Vec<String>> {
+    let words = |problems: Vec<Problem>| -> Vec<String> {
+        problems.iter().map(Problem::to_string).collect()
+    };
+    let plan = load::load(config).map_err(words)?.plan;
+    match plan.refused.is_empty() {
+        true => Ok(plan),
+        false => Err(plan.refused),
     }
 }

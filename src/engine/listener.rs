@@ -60,6 +60,7 @@ pub struct Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        self.driver.forget(&self.socket); // a successor may hold it too
         self.driver.release(self.index);
     }
 }

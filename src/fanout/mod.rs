@@ -69,6 +69,7 @@ pub async fn relay(
     if !outputs.iter().any(|output| takes(&output)) {
         return Ruling::NobodyAnswered;
     }
+    ticket.launch();
     let way = match &shard.keeper {
         Some(keeper) => match keep(shard, keeper, door, ticket, outputs).await {
             Ok(way) => way,
@@ -97,8 +98,8 @@ pub async fn relay(
 /// by turns. It was stamped before, so a second try is the same points.
 pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruling {
     let kind = ticket.request().kind;
-    let turn = shard.questions.get().wrapping_add(1);
-    shard.questions.set(turn);
+    ticket.launch();
+    let turn = shard.next_turn();
     let (mut tried, mut spoken, mut worst) = (0_u64, 0, None);
     for wants_up in [true, false] {
         for step in 0..outputs.len() {

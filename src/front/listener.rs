@@ -1,4 +1,5 @@
-//! Accepts connections for one shard, until a drain has taken what the kernel had queued.
+//! Accepts connections for one shard, until a drain has taken what the kernel had queued, or no plan has the
+//! address any more.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -11,24 +12,24 @@ use crate::engine::stream::Stream;
 use crate::engine::timer;
 use crate::events::Event;
 use crate::front::connection;
-use crate::front::wish::Door;
+use crate::front::in_force::Entrance;
 use crate::limits;
-use crate::shard::Shard;
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
     X-Influxdb-Error: too many connections\r\nRetry-After: 1\r\nContent-Length: 33\r\n\
     Connection: close\r\n\r\n{\"error\":\"too many connections\"}\n";
 
-/// Accepts until the shard drains and the queue is empty; then the socket closes.
-pub async fn run(shard: Rc<Shard>, door: Rc<Door>, listener: Rc<Listener>) {
+/// Accepts until the shard drains and the queue is empty, or the entrance is closed; then the socket closes.
+pub async fn run(entrance: Rc<Entrance>, listener: Rc<Listener>) {
     let mut failing = false;
     let mut in_a_row = 0;
-    loop {
+    while entrance.door().is_some() {
+        let shard = entrance.in_force.shard();
         match listener.try_accept() {
             Ok(Some(fd)) => {
                 failing = false;
                 if let Ok(stream) = Stream::accepted(&shard.driver, fd) {
-                    welcome(&shard, &door, stream);
+                    welcome(&entrance, stream);
                 }
                 in_a_row += 1;
                 if in_a_row == limits::ACCEPTS_IN_A_ROW_MAX {
@@ -39,6 +40,7 @@ pub async fn run(shard: Rc<Shard>, door: Rc<Door>, listener: Rc<Listener>) {
             Ok(None) if shard.draining.get() => return,
             Ok(None) => {
                 in_a_row = 0;
+                drop(shard);
                 listener.readable().await;
             }
             Err(error) => {
@@ -55,31 +57,28 @@ pub async fn run(shard: Rc<Shard>, door: Rc<Door>, listener: Rc<Listener>) {
     }
 }
 
-fn welcome(shard: &Rc<Shard>, door: &Rc<Door>, stream: Stream) {
+fn welcome(entrance: &Rc<Entrance>, stream: Stream) {
+    let in_force = &entrance.in_force;
+    let shard = in_force.shard();
     shard.metrics.accepted.add(1);
-    if shard.connections.get() >= shard.world.plan.limits.connections_max {
+    if in_force.connections() >= shard.world.plan.limits.connections_max {
         let _if_it_fits = stream.try_send(FULL);
         stream.finish();
         return;
     }
-    count(shard, 1);
-    let (shard, door) = (Rc::clone(shard), Rc::clone(door));
+    in_force.count(1);
+    let entrance = Rc::clone(entrance);
     glommio::spawn_local(async move {
-        let serving = connection::serve(&shard, &door, stream);
+        let serving = connection::serve(&entrance, stream);
         if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+            let shard = entrance.in_force.shard();
             shard.events.tell(Event::TaskPanicked {
                 shard: shard.number,
             });
         }
-        count(&shard, -1);
+        entrance.in_force.count(-1);
     })
     .detach();
-}
-
-fn count(shard: &Shard, by: isize) {
-    let connections = shard.connections.get().saturating_add_signed(by);
-    shard.connections.set(connections);
-    shard.metrics.connections.set(connections as u64);
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 pub mod body;
 pub mod connection;
+pub mod in_force;
+mod intake;
 pub mod listener;
 pub mod route;
 pub mod wish;

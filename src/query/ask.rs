@@ -66,9 +66,7 @@ pub async fn ask(
     client: &mut Client<'_>,
 ) -> io::Result<Answered> {
     let mut candidates = candidates(shard, outputs, question);
-    let turn = shard.questions.get().wrapping_add(1);
-    shard.questions.set(turn);
-    order(&mut candidates, turn);
+    order(&mut candidates, shard.next_turn());
     let count = how_many(&candidates);
     // Taken out of the flight, which nobody may hold while it waits; it counts in the budget all the same.
     let request = std::mem::take(&mut *ticket.request_mut());

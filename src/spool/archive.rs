@@ -12,67 +12,19 @@
 //! start; a backend is known by its name.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::limits;
-use crate::spool::cursors::{self, Cursors, Mark};
-use crate::spool::segment::{Head, HeadFound, VERSION};
-use crate::spool::track::{LEVEL, NONE, Segment, Track};
-
-/// The cursor of a backend that needs nothing more of an old log.
-pub const DONE: u64 = LEVEL;
-
-/// Why a spool cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Unusable {
-    /// Another process uses it.
-    #[error("{0}: another relay uses this spool: stop it, or set another spool.dir")]
-    Locked(String),
-    /// A later version wrote it.
-    #[error(
-        "{path}: has format version {found}, and this relay reads version {VERSION}: run the relay that wrote \
-         it until nothing is owed, or move the file away"
-    )]
-    Foreign {
-        /// Which file.
-        path: String,
-        /// Its version.
-        found: u32,
-    },
-    /// Too many old logs.
-    #[error(
-        "{0}: more than {max} logs: run `influxdb-relay spool list` and drop what is not needed",
-        max = limits::LOGS_MAX
-    )]
-    TooMany(String),
-    /// The disk said no.
-    #[error("{path}: {why}: give the relay's user a folder of its own that it may write to")]
-    Disk {
-        /// Where.
-        path: String,
-        /// What it said.
-        why: io::Error,
-    },
-}
-
-/// One log of an earlier start.
-pub struct OldLog {
-    /// What is in it.
-    pub track: Arc<Track<fs::File>>,
-    folder: PathBuf,
-    /// Where they are saved; `None` where the spool is only looked at.
-    cursors: Option<Cursors<fs::File>>,
-    /// The number of the newest ones on disk.
-    counter: u64,
-    marks: Vec<Mark>,
-}
+use crate::spool::cursors::Mark;
+use crate::spool::old_log::{DONE, END_OF_OLD, OldLog, close, read_log};
+use crate::spool::track::Track;
+use crate::spool::unusable::{Unusable, disk};
 
 /// All logs of earlier starts.
 pub struct Archive {
@@ -113,13 +65,6 @@ pub fn is_locked(dir: &Path) -> bool {
     })
 }
 
-fn disk(path: &Path, why: io::Error) -> Unusable {
-    Unusable::Disk {
-        path: path.display().to_string(),
-        why,
-    }
-}
-
 /// The folder of one log.
 pub fn log_folder(dir: &Path, run: u64, shard: usize) -> PathBuf {
     dir.join(format!("log-{run:08x}-{shard:03}"))
@@ -134,6 +79,28 @@ impl Archive {
             damage: Vec::new(),
             _lock: None,
         }
+    }
+
+    /// The logs of a spool in memory, as shards that are gone have left them: `old` ones, and those that were
+    /// written to.
+    pub fn in_memory(old: &[Arc<Track<fs::File>>], written: &[Arc<Track<fs::File>>]) -> Self {
+        let mut archive = Self::none();
+        for track in old.iter().chain(written) {
+            if track.end() != END_OF_OLD {
+                close(track);
+            }
+            let needs = |place: usize| track.cursor(place) != DONE;
+            if (0..track.names.len()).any(needs) {
+                archive.logs.push(OldLog {
+                    track: Arc::clone(track),
+                    folder: None,
+                    cursors: None,
+                    counter: 0,
+                    marks: vec![Mark::default(); track.names.len()],
+                });
+            }
+        }
+        archive
     }
 
     /// Takes the spool in `dir` for this process and finds its logs. Reads heads and cursors only.
@@ -227,210 +194,7 @@ pub fn folders(dir: &Path) -> Result<Vec<(u64, u32, PathBuf)>, Unusable> {
     Ok(folders)
 }
 
-/// The sequence of the first record of a segment, from the name of its file.
-pub fn parse_segment(name: &str) -> Option<u64> {
-    u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()
-}
-
 fn parse_folder(name: &str) -> Option<(u64, u32)> {
     let (run, shard) = name.strip_prefix("log-")?.split_once('-')?;
     Some((u64::from_str_radix(run, 16).ok()?, shard.parse().ok()?))
-}
-
-/// One log; `None` where its folder holds nothing that can be read.
-fn read_log(
-    run: u64,
-    shard: u32,
-    folder: PathBuf,
-    is_ours: bool,
-    damage: &mut Vec<String>,
-) -> Result<Option<OldLog>, Unusable> {
-    let mut found = Vec::new();
-    let mut names = None;
-    // Beside a running relay, what was there a moment ago may be gone.
-    let is_gone = |why: &io::Error| !is_ours && why.kind() == io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(&folder) {
-        Err(why) if is_gone(&why) => return Ok(None),
-        entries => entries.map_err(|why| disk(&folder, why))?,
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(first) = parse_segment(&name) else {
-            continue;
-        };
-        let path = entry.path();
-        let file = match fs::File::options().read(true).write(is_ours).open(&path) {
-            Err(why) if is_gone(&why) => continue,
-            file => file.map_err(|why| disk(&path, why))?,
-        };
-        match read_head(&file, &path)? {
-            Some((head, at)) => {
-                names.get_or_insert((head.names, at));
-            }
-            // A power cut came before the first byte.
-            None if is_blank(&file) => {
-                if is_ours {
-                    let _costs_only_space = fs::remove_file(&path);
-                }
-                continue;
-            }
-            None => damage.push(format!(
-                "{}: its head is damaged; its records are read all the same",
-                path.display()
-            )),
-        }
-        found.push((first, name, file));
-    }
-    found.sort_by_key(|segment| segment.0);
-    let Some((names, records_at)) = names else {
-        if !found.is_empty() {
-            damage.push(format!(
-                "{}: no segment has a whole head: nothing of it can be replayed; look into it with `influxdb-relay \
-                 spool show`, then remove it",
-                folder.display()
-            ));
-        } else if is_ours {
-            let _next_time = fs::remove_dir_all(&folder);
-        }
-        return Ok(None);
-    };
-    let mut log = open_log(run, shard, folder, names, records_at, found);
-    if is_ours {
-        log.open_cursors();
-    }
-    Ok(Some(log))
-}
-
-fn open_log(
-    run: u64,
-    shard: u32,
-    folder: PathBuf,
-    names: Vec<String>,
-    records_at: usize,
-    found: Vec<(u64, String, fs::File)>,
-) -> OldLog {
-    let marks = fs::read(folder.join(cursors::FILE)).unwrap_or_default();
-    let (counter, marks) = cursors::newest(&marks, names.len())
-        .unwrap_or_else(|| (0, vec![Mark::default(); names.len()]));
-    let track = Track::new(run, shard, names);
-    for (cursor, mark) in track.cursors.iter().zip(&marks) {
-        cursor.next.store(mark.next, Ordering::Relaxed);
-        cursor.records.store(mark.records, Ordering::Relaxed);
-        cursor.bytes.store(mark.bytes, Ordering::Relaxed);
-    }
-    let segments = found.into_iter().map(|(first, name, file)| {
-        let ends_at = file.metadata().map_or(0, |metadata| metadata.len());
-        Arc::new(Segment {
-            name,
-            first,
-            records_at: records_at as u64,
-            ends_at: AtomicU64::new(ends_at),
-            file: Arc::new(file),
-        })
-    });
-    track.segments.store(Arc::new(segments.collect()));
-    track.end.store(NONE - 1, Ordering::Relaxed);
-    OldLog {
-        track: Arc::new(track),
-        folder,
-        cursors: None,
-        counter,
-        marks,
-    }
-}
-
-/// Whether nothing was ever written to a segment.
-fn is_blank(file: &fs::File) -> bool {
-    use std::os::unix::fs::FileExt;
-    let mut bytes = vec![0; limits::SPOOL_READ_BYTES];
-    let mut at = 0;
-    loop {
-        match file.read_at(&mut bytes, at) {
-            Ok(0) => return true,
-            Ok(count) if bytes[..count].iter().all(|&byte| byte == 0) => at += count as u64,
-            _ => return false,
-        }
-    }
-}
-
-/// What the head of a segment says, and where its records begin; `None` where it is damaged.
-///
-/// # Errors
-/// [`Unusable`].
-pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, Unusable> {
-    use std::os::unix::fs::FileExt;
-    let mut bytes = vec![0; 4096];
-    loop {
-        let count = file.read_at(&mut bytes, 0).map_err(|why| disk(path, why))?;
-        let is_all = count < bytes.len();
-        match Head::decode(&bytes[..count]) {
-            HeadFound::Head(head, at) => return Ok(Some((head, at))),
-            HeadFound::Foreign(found) => {
-                return Err(Unusable::Foreign {
-                    path: path.display().to_string(),
-                    found,
-                });
-            }
-            HeadFound::Partial(wants) if !is_all => bytes.resize(wants, 0),
-            HeadFound::Partial(_) | HeadFound::Damaged => return Ok(None),
-        }
-    }
-}
-
-impl OldLog {
-    fn open_cursors(&mut self) {
-        let file = fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.folder.join(cursors::FILE));
-        self.cursors = file.ok().map(|file| Cursors::new(file, self.counter));
-    }
-
-    /// Where it lies.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Whether the backend called `name` may lack something of it.
-    pub fn needs(&self, name: &str) -> bool {
-        let place = self.track.names.iter().position(|own| own == name);
-        place.is_some_and(|place| self.track.cursor(place) != DONE)
-    }
-
-    fn newest_file(&self) -> Option<PathBuf> {
-        let segments = self.track.segments.load();
-        Some(self.folder.join(&segments.last()?.name))
-    }
-
-    /// Saves the cursors, removes what all have passed; whether nothing of the log is left.
-    fn tick(&mut self) -> bool {
-        for (place, mark) in self.marks.iter_mut().enumerate() {
-            *mark = Mark {
-                next: self.track.cursor(place),
-                records: 0,
-                bytes: 0,
-            };
-        }
-        let needed = self.marks.iter().map(|mark| mark.next).min();
-        if needed.is_none_or(|needed| needed == DONE) {
-            return fs::remove_dir_all(&self.folder).is_ok();
-        }
-        if let Some(cursors) = &mut self.cursors {
-            let _older_ones_stay = cursors.save(&self.marks);
-        }
-        let segments = self.track.segments.load_full();
-        let passed = |pair: &&[Arc<Segment<fs::File>>]| Some(pair[1].first) <= needed;
-        let gone = segments.windows(2).take_while(passed).count();
-        if gone > 0 {
-            self.track
-                .segments
-                .store(Arc::new(segments[gone..].to_vec()));
-            for segment in &segments[..gone] {
-                let _next_time = fs::remove_file(self.folder.join(&segment.name));
-            }
-        }
-        false
-    }
 }

@@ -209,6 +209,25 @@ impl Desk {
         )
     }
 
+    /// Goes on with what was counted for the backend under the last plan. Before any shard runs.
+    pub fn go_on(&self, before: &Self) {
+        let cells = [
+            (&self.replayed, &before.replayed),
+            (&self.damaged, &before.damaged),
+            (&self.held.times, &before.held.times),
+            (&self.held.sum_ns, &before.held.sum_ns),
+            (&self.held.max_ns, &before.held.max_ns),
+        ];
+        let dropped = self.dropped.iter().zip(&before.dropped);
+        let dead = self.dead.iter().zip(&before.dead);
+        for (own, old) in cells.into_iter().chain(dropped).chain(dead) {
+            own.set(old.get());
+        }
+        for (own, old) in self.rows.iter().zip(&before.rows) {
+            own.unkept.set(old.unkept.get());
+        }
+    }
+
     /// Nothing is owed any more: the counts begin anew.
     pub fn level(&self) {
         let records = self.rows.iter().map(|row| row.records.get()).sum();

@@ -71,6 +71,7 @@ impl Carrier {
             return;
         }
         let (ticket, points) = (shard.flights.begin(), self.points.take());
+        ticket.launch(); // a reload waits for it, from here on
         std::mem::swap(
             &mut ticket.request_mut().body,
             &mut *self.gathered.borrow_mut(),

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_lite::future::yield_now;
 
@@ -35,9 +36,9 @@ pub struct Door {
 }
 
 /// What the kernel has dropped, and what of it was told.
-#[derive(Default)]
 struct Loss {
-    seen: Cell<u32>,
+    /// Per shard, what was seen last: the sockets outlive the plan, and so do their counts.
+    seen: Arc<Vec<AtomicU32>>,
     /// Dropped since it was told that a loss has begun.
     lost: Cell<u64>,
     last: Cell<Option<Moment>>,
@@ -60,13 +61,15 @@ pub struct Bench {
 }
 
 impl Door {
-    /// The door number `number` of the plan; `first_carried` is the spool's number of its first carrier.
+    /// The door number `number` of the plan; `first_carried` is the spool's number of its first carrier, and
+    /// `seen` is, per shard, what the kernel had dropped when the address was last looked at.
     pub fn new(
         shard: &Shard,
         plan: UdpPlan,
         number: usize,
         first_carried: u16,
         inlet: Inlet,
+        seen: Arc<Vec<AtomicU32>>,
     ) -> Rc<Self> {
         let packs = mtus(shard, &plan);
         let outputs = plan.outputs.iter().map(|&id| {
@@ -88,7 +91,11 @@ impl Door {
             number,
             inlet,
             turn: Cell::new(0),
-            loss: Loss::default(),
+            loss: Loss {
+                seen,
+                lost: Cell::new(0),
+                last: Cell::new(None),
+            },
         })
     }
 
@@ -117,7 +124,8 @@ impl Door {
     pub fn tick(&self, shard: &Shard) {
         self.outputs.iter().for_each(|output| output.tick(shard));
         let (now, drops) = (shard.driver.now(), self.inlet.drops());
-        let more = u64::from(drops.wrapping_sub(self.loss.seen.replace(drops)));
+        let seen = self.loss.seen[shard.number].swap(drops, Ordering::Relaxed);
+        let more = u64::from(drops.wrapping_sub(seen));
         let told = |lost| Event::UdpLoss {
             shard: shard.number,
             door: self.number,
@@ -226,8 +234,8 @@ impl Door {
     }
 }
 
-/// Takes what comes until the shard drains and the kernel's queue is empty. `help` is asked while it is
-/// behind.
+/// Takes what comes until the shard drains and the kernel's queue is empty, or until another plan is about to
+/// be in force, whose door takes what is left there. `help` is asked while it is behind.
 pub async fn run(shard: Rc<Shard>, door: Rc<Door>, help: Option<Arc<Help>>) {
     let mut bench = door.bench(&shard);
     loop {
@@ -242,7 +250,7 @@ pub async fn run(shard: Rc<Shard>, door: Rc<Door>, help: Option<Arc<Help>>) {
                 break;
             };
             door.pass_on(&shard, &mut bench).await;
-            if !may_be_more {
+            if !may_be_more || shard.leaving.get() {
                 break;
             }
             in_a_row += 1;
@@ -253,7 +261,7 @@ pub async fn run(shard: Rc<Shard>, door: Rc<Door>, help: Option<Arc<Help>>) {
             }
         }
         help.iter().for_each(|help| help.thank(shard.number));
-        if shard.draining.get() {
+        if shard.draining.get() || shard.leaving.get() {
             return door.tick(&shard);
         }
     }

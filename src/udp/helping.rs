@@ -20,10 +20,12 @@ pub async fn run(
     others: Vec<(usize, Guest)>,
 ) {
     let mut bench: Option<Bench> = None; // most shards are never called
-    while !shard.draining.get() {
+    let is_here = || !shard.draining.get() && !shard.leaving.get();
+    while is_here() {
         ear.heard().await;
+        shard.datagram_doors.set(shard.datagram_doors.get() + 1); // a drain or a reload waits for it
         for (number, guest) in &others {
-            while help.is_wanted(*number) && !shard.draining.get() {
+            while help.is_wanted(*number) && is_here() {
                 let bench = bench.get_or_insert_with(|| door.bench(&shard));
                 match guest.receive(&mut bench.batch) {
                     Ok(may_be_more) => {
@@ -39,5 +41,6 @@ pub async fn run(
                 yield_now().await; // this shard's own work goes first
             }
         }
+        shard.datagram_doors.set(shard.datagram_doors.get() - 1);
     }
 }

@@ -8,7 +8,8 @@ use super::look::{self, Log};
 use super::owed::Owed;
 use super::words::on_one_line;
 use super::{DropArgs, EXIT_WRONG, Stop};
-use crate::spool::archive::{Archive, DONE};
+use crate::spool::archive::Archive;
+use crate::spool::old_log::DONE;
 
 pub(super) fn run(args: &DropArgs, out: &mut impl Write) -> Result<u8, Stop> {
     let dir = &args.place.dir;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Stop, letters};
-use crate::spool::archive::{self, Archive, OldLog};
+use crate::spool::archive::{self, Archive};
+use crate::spool::old_log::{self, OldLog};
 use crate::spool::record::Record;
 
 /// One log.
@@ -129,7 +130,7 @@ impl Log {
         };
         for entry in entries {
             let entry = entry.map_err(|why| Stop::disk(&folder, why))?;
-            if let Some(first) = archive::parse_segment(&entry.file_name().to_string_lossy()) {
+            if let Some(first) = old_log::parse_segment(&entry.file_name().to_string_lossy()) {
                 let path = entry.path();
                 pieces.push(Piece {
                     path,

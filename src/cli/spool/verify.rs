@@ -12,7 +12,7 @@ use super::look::{Log, Piece, Spool};
 use super::walk::{Gap, Met, Walk, Why};
 use super::{EXIT_DAMAGED, Stop, VerifyArgs};
 use crate::limits::TOOL_READ_BYTES;
-use crate::spool::{archive, cursors};
+use crate::spool::{cursors, old_log};
 
 pub(super) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<u8, Stop> {
     let spool = Spool::look(&args.place.dir)?;
@@ -82,7 +82,7 @@ fn verify_head(
         file => file.map_err(|why| Stop::disk(path, why))?,
     };
     sum.segments += 1;
-    if archive::read_head(&file, path)?.is_some() {
+    if old_log::read_head(&file, path)?.is_some() {
         return Ok(());
     }
     if is_last && is_all_zeros(file).map_err(|why| Stop::disk(path, why))? {

@@ -1,0 +1,254 @@
+//! One log of an earlier start: found, read, and removed once nobody needs it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::limits;
+use crate::spool::cursors::{self, Cursors, Mark};
+use crate::spool::segment::{Head, HeadFound};
+use crate::spool::track::{LEVEL, NONE, Segment, Track};
+use crate::spool::unusable::{Unusable, disk};
+
+/// The cursor of a backend that needs nothing more of an old log.
+pub const DONE: u64 = LEVEL;
+
+/// The end of an old log: its segments say where it is.
+pub(super) const END_OF_OLD: u64 = NONE - 1;
+
+/// One log of an earlier start.
+pub struct OldLog {
+    /// What is in it.
+    pub track: Arc<Track<fs::File>>,
+    /// Where it lies; `None` in memory.
+    pub(super) folder: Option<PathBuf>,
+    /// Where they are saved; `None` where the spool is only looked at.
+    pub(super) cursors: Option<Cursors<fs::File>>,
+    /// The number of the newest ones on disk.
+    pub(super) counter: u64,
+    pub(super) marks: Vec<Mark>,
+}
+
+/// One log; `None` where its folder holds nothing that can be read.
+pub(super) fn read_log(
+    run: u64,
+    shard: u32,
+    folder: PathBuf,
+    is_ours: bool,
+    damage: &mut Vec<String>,
+) -> Result<Option<OldLog>, Unusable> {
+    let mut found = Vec::new();
+    let mut names = None;
+    // Beside a running relay, what was there a moment ago may be gone.
+    let is_gone = |why: &io::Error| !is_ours && why.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(&folder) {
+        Err(why) if is_gone(&why) => return Ok(None),
+        entries => entries.map_err(|why| disk(&folder, why))?,
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(first) = parse_segment(&name) else {
+            continue;
+        };
+        let path = entry.path();
+        let file = match fs::File::options().read(true).write(is_ours).open(&path) {
+            Err(why) if is_gone(&why) => continue,
+            file => file.map_err(|why| disk(&path, why))?,
+        };
+        match read_head(&file, &path)? {
+            Some((head, at)) => {
+                names.get_or_insert((head.names, at));
+            }
+            // A power cut came before the first byte.
+            None if is_blank(&file) => {
+                if is_ours {
+                    let _costs_only_space = fs::remove_file(&path);
+                }
+                continue;
+            }
+            None => damage.push(format!(
+                "{}: its head is damaged; its records are read all the same",
+                path.display()
+            )),
+        }
+        found.push((first, name, file));
+    }
+    found.sort_by_key(|segment| segment.0);
+    let Some((names, records_at)) = names else {
+        if !found.is_empty() {
+            damage.push(format!(
+                "{}: no segment has a whole head: nothing of it can be replayed; look into it with `influxdb-relay \
+                 spool show`, then remove it",
+                folder.display()
+            ));
+        } else if is_ours {
+            let _next_time = fs::remove_dir_all(&folder);
+        }
+        return Ok(None);
+    };
+    let mut log = open_log(run, shard, folder, names, records_at, found);
+    if is_ours {
+        log.open_cursors();
+    }
+    Ok(Some(log))
+}
+
+fn open_log(
+    run: u64,
+    shard: u32,
+    folder: PathBuf,
+    names: Vec<String>,
+    records_at: usize,
+    found: Vec<(u64, String, fs::File)>,
+) -> OldLog {
+    let marks = fs::read(folder.join(cursors::FILE)).unwrap_or_default();
+    let (counter, marks) = cursors::newest(&marks, names.len())
+        .unwrap_or_else(|| (0, vec![Mark::default(); names.len()]));
+    let track = Track::new(run, shard, names);
+    for (cursor, mark) in track.cursors.iter().zip(&marks) {
+        cursor.next.store(mark.next, Ordering::Relaxed);
+        cursor.records.store(mark.records, Ordering::Relaxed);
+        cursor.bytes.store(mark.bytes, Ordering::Relaxed);
+    }
+    let segments = found.into_iter().map(|(first, name, file)| {
+        let ends_at = file.metadata().map_or(0, |metadata| metadata.len());
+        Arc::new(Segment {
+            name,
+            first,
+            records_at: records_at as u64,
+            ends_at: AtomicU64::new(ends_at),
+            file: Arc::new(file),
+        })
+    });
+    track.segments.store(Arc::new(segments.collect()));
+    track.end.store(END_OF_OLD, Ordering::Relaxed);
+    OldLog {
+        track: Arc::new(track),
+        folder: Some(folder),
+        cursors: None,
+        counter,
+        marks,
+    }
+}
+
+/// Makes an old log of one that is written to no more: where each backend stands is where it would begin
+/// after a kill.
+pub(super) fn close(track: &Track<fs::File>) {
+    for place in 0..track.names.len() {
+        let next = track.restart_at(place);
+        let is_done = track.cursor(place) == LEVEL && next == track.end();
+        track.set_cursor(place, if is_done { DONE } else { next });
+    }
+    for segment in track.segments.load().iter() {
+        if !segment.is_closed() {
+            let bytes = segment.file.metadata().map_or(0, |file| file.len());
+            segment.ends_at.store(bytes, Ordering::Release);
+        }
+    }
+    track.end.store(END_OF_OLD, Ordering::Relaxed);
+}
+
+/// The sequence of the first record of a segment, from the name of its file.
+pub fn parse_segment(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()
+}
+
+/// Whether nothing was ever written to a segment.
+fn is_blank(file: &fs::File) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; limits::SPOOL_READ_BYTES];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut bytes, at) {
+            Ok(0) => return true,
+            Ok(count) if bytes[..count].iter().all(|&byte| byte == 0) => at += count as u64,
+            _ => return false,
+        }
+    }
+}
+
+/// What the head of a segment says, and where its records begin; `None` where it is damaged.
+///
+/// # Errors
+/// [`Unusable`].
+pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, Unusable> {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = vec![0; 4096];
+    loop {
+        let count = file.read_at(&mut bytes, 0).map_err(|why| disk(path, why))?;
+        let is_all = count < bytes.len();
+        match Head::decode(&bytes[..count]) {
+            HeadFound::Head(head, at) => return Ok(Some((head, at))),
+            HeadFound::Foreign(found) => {
+                return Err(Unusable::Foreign {
+                    path: path.display().to_string(),
+                    found,
+                });
+            }
+            HeadFound::Partial(wants) if !is_all => bytes.resize(wants, 0),
+            HeadFound::Partial(_) | HeadFound::Damaged => return Ok(None),
+        }
+    }
+}
+
+impl OldLog {
+    fn open_cursors(&mut self) {
+        let Some(folder) = &self.folder else { return };
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(folder.join(cursors::FILE));
+        self.cursors = file.ok().map(|file| Cursors::new(file, self.counter));
+    }
+
+    /// Where it lies; nowhere in memory.
+    pub fn folder(&self) -> &Path {
+        self.folder.as_deref().unwrap_or_else(|| Path::new(""))
+    }
+
+    /// Whether the backend called `name` may lack something of it.
+    pub fn needs(&self, name: &str) -> bool {
+        let place = self.track.names.iter().position(|own| own == name);
+        place.is_some_and(|place| self.track.cursor(place) != DONE)
+    }
+
+    pub(super) fn newest_file(&self) -> Option<PathBuf> {
+        let segments = self.track.segments.load();
+        Some(self.folder.as_ref()?.join(&segments.last()?.name))
+    }
+
+    /// Saves the cursors, removes what all have passed; whether nothing of the log is left.
+    pub(super) fn tick(&mut self) -> bool {
+        for (place, mark) in self.marks.iter_mut().enumerate() {
+            *mark = Mark {
+                next: self.track.cursor(place),
+                records: 0,
+                bytes: 0,
+            };
+        }
+        let needed = self.marks.iter().map(|mark| mark.next).min();
+        if needed.is_none_or(|needed| needed == DONE) {
+            let folder = self.folder.as_ref();
+            return folder.is_none_or(|folder| fs::remove_dir_all(folder).is_ok());
+        }
+        if let Some(cursors) = &mut self.cursors {
+            let _older_ones_stay = cursors.save(&self.marks);
+        }
+        let segments = self.track.segments.load_full();
+        let passed = |pair: &&[Arc<Segment<fs::File>>]| Some(pair[1].first) <= needed;
+        let gone = segments.windows(2).take_while(passed).count();
+        if gone > 0 {
+            self.track
+                .segments
+                .store(Arc::new(segments[gone..].to_vec()));
+            for segment in self.folder.iter().flat_map(|_| &segments[..gone]) {
+                let _next_time = fs::remove_file(self.folder().join(&segment.name));
+            }
+        }
+        false
+    }
+}
