@@ -70,6 +70,8 @@ pub struct Backend {
     links: RefCell<Vec<Rc<Link>>>,
     /// Another plan is in force: what becomes of it is nobody's news.
     retired: Cell<bool>,
+    /// Whether it was up when that began.
+    was_up: Cell<bool>,
     /// What was begun under the last plan must not reach it any more.
     cut: Cell<bool>,
     queue: RefCell<VecDeque<Job>>,
@@ -95,6 +97,7 @@ impl Backend {
             idle: RefCell::default(),
             links: RefCell::default(),
             retired: Cell::new(false),
+            was_up: Cell::new(true),
             cut: Cell::new(false),
             queue: RefCell::default(),
             held: Cell::new(0),
@@ -103,6 +106,14 @@ impl Backend {
         });
         backend.metrics().up.set(1);
         backend
+    }
+
+    /// Whether it is up, or was when another plan came into force.
+    pub fn is_known_up(&self) -> bool {
+        match self.retired.get() {
+            true => self.was_up.get(),
+            false => self.is_up(),
+        }
     }
 
     /// It was down under the last plan: until it answers, it is now.
@@ -240,6 +251,7 @@ impl Backend {
     /// Another plan is in force: no new write will come. Links at rest are closed. With `cut` those at work
     /// are too, and what waits fails; else what was begun goes on. Once per reload.
     pub fn retire(self: &Rc<Self>, cut: bool) {
+        self.was_up.set(self.is_known_up());
         self.retired.set(true);
         self.asking.close();
         if cut {

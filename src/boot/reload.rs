@@ -124,6 +124,6 @@ fn fixed(old: &Plan, new: &Plan) -> Vec<String> {
     ];
     let changed = changes.iter().filter(|(_, has_changed)| *has_changed);
     changed
-        .map(|(what, _)| format!("{what} has changed, and takes a restart"))
+        .map(|(what, _)| format!("{what}: changed, which takes a restart"))
         .collect()
 }

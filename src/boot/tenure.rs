@@ -49,7 +49,7 @@ impl Tenure {
                 let place = last.world.same_backend(&backend.plan)?;
                 Some(&last.backends[place])
             });
-            if known.is_some_and(|known| !known.is_up()) {
+            if known.is_some_and(|known| !known.is_known_up()) {
                 backend.begin_down();
             }
             let seed = driver.now().0 ^ ((backend.id.0 as u64) << 32) ^ number as u64;

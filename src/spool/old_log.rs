@@ -224,11 +224,13 @@ impl OldLog {
     /// Saves the cursors, removes what all have passed; whether nothing of the log is left.
     pub(super) fn tick(&mut self) -> bool {
         for (place, mark) in self.marks.iter_mut().enumerate() {
-            *mark = Mark {
-                next: self.track.cursor(place),
-                records: 0,
-                bytes: 0,
-            };
+            let next = self.track.cursor(place);
+            if next != mark.next {
+                *mark = Mark {
+                    next,
+                    ..Mark::default() // how much is left is known to who replays it
+                };
+            }
         }
         let needed = self.marks.iter().map(|mark| mark.next).min();
         if needed.is_none_or(|needed| needed == DONE) {

@@ -18,6 +18,8 @@ mod query_influxd;
 mod query_influxql;
 mod recorded;
 mod relay;
+mod reload;
+mod reload_spool;
 mod sent;
 mod spool_admin;
 mod spool_away;

@@ -137,6 +137,16 @@ impl Relay {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Asks it to read its configuration again, and waits until it has.
+    pub(crate) fn reload(&self) {
+        let said = |words: &str| self.said().matches(words).count();
+        let (done, refused) = (said(" reloaded"), said("not reloaded"));
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+        crate::client::until("the configuration is read again", || {
+            said(" reloaded") > done || said("not reloaded") > refused
+        });
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
