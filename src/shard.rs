@@ -37,6 +37,8 @@ pub struct World {
     pub peers_owe: Vec<AtomicU64>,
     /// Whether a drain has begun.
     pub stopping: AtomicBool,
+    /// Whether another process has the listening sockets too: what comes from now on is for it.
+    pub has_successor: AtomicBool,
     /// Whether another plan is in force: who works for this one ends.
     pub is_over: AtomicBool,
 }
@@ -163,6 +165,11 @@ impl Shard {
             draining: Cell::new(false),
             leaving: Cell::new(false),
         })
+    }
+
+    /// Whether it drains, and nobody takes its place.
+    pub fn is_ending(&self) -> bool {
+        self.draining.get() && !self.world.has_successor.load(Ordering::Relaxed)
     }
 
     /// Whose turn it is now. Once per request that goes to one of several.

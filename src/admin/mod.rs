@@ -61,7 +61,7 @@ pub async fn answer(
             listener.ping_status
         }
         Asked::Health => page(out, JSON, &health::page(shard, listener).await, opts),
-        Asked::Ready if shard.draining.get() => not_ready(out, "shutting down", opts),
+        Asked::Ready if shard.is_ending() => not_ready(out, "shutting down", opts),
         Asked::Ready => readiness(out, ready::why_not(world, listener), opts),
         Asked::ReadyBackend(None) => {
             write_error(out, 404, "no backend has this name", b"", opts);

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use socket2::Socket;
 
 use crate::boot::datagrams;
+use crate::boot::succession::{Inheritance, What};
 use crate::boot::{StartError, remedy};
-use crate::engine::listener::claim;
+use crate::engine::listener::{claim, join};
 use crate::limits;
 use crate::plan::{BackendId, ListenerPlan, Plan};
 
@@ -21,7 +22,8 @@ struct Claimed {
     /// As in the plan: a port of 0 is any port.
     bind: SocketAddr,
     admin: bool,
-    /// One per shard; the admin address has one, for shard 0.
+    /// One per shard; the admin address has one, for shard 0. A predecessor may have had more shards: then
+    /// some have two, as no queue may be lost.
     sockets: Vec<Socket>,
     /// Whether the shards have been given theirs.
     is_given: bool,
@@ -44,8 +46,8 @@ pub(super) struct Post {
     pub(super) number: u16,
     /// Whether it is the admin address.
     pub(super) admin: bool,
-    /// `None` if the shard has it already.
-    pub(super) socket: Option<Socket>,
+    /// Empty if the shard has them already.
+    pub(super) sockets: Vec<Socket>,
 }
 
 /// All addresses for one shard.
@@ -83,13 +85,13 @@ impl Claims {
     ///
     /// # Errors
     /// The first that cannot be had.
-    pub(super) fn open(plan: &Plan) -> Result<Self, StartError> {
+    pub(super) fn open(plan: &Plan, inherited: &mut Inheritance) -> Result<Self, StartError> {
         let mut claims = Self {
             http: Vec::new(),
             udp: Vec::new(),
             next: 0,
         };
-        claims.change(plan)?;
+        claims.change(plan, inherited)?;
         Ok(claims)
     }
 
@@ -97,16 +99,28 @@ impl Claims {
     ///
     /// # Errors
     /// The first that cannot be had; then nothing has changed.
-    pub(super) fn change(&mut self, plan: &Plan) -> Result<(), StartError> {
+    pub(super) fn change(
+        &mut self,
+        plan: &Plan,
+        inherited: &mut Inheritance,
+    ) -> Result<(), StartError> {
         let mut fresh = Vec::new();
         for (listener, _, admin) in doors(plan) {
             if !self.http.iter().any(|own| own.is(&listener, admin)) {
                 let count = if admin { 1 } else { plan.cpus.len() };
                 let id = self.next + fresh.len();
-                fresh.push(claim_one(&listener, id, admin, count, plan.tuning.backlog)?);
+                let given = inherited.sockets(listener.bind, what(admin));
+                let sockets = open(&listener, given, count, plan.tuning.backlog)?;
+                fresh.push(Claimed {
+                    id,
+                    bind: listener.bind,
+                    admin,
+                    sockets,
+                    is_given: false,
+                });
             }
         }
-        let udp = datagrams::claim_all(plan, &self.udp)?;
+        let udp = datagrams::claim_all(plan, &self.udp, inherited)?;
         self.next += fresh.len();
         let wanted = doors(plan);
         self.http.retain(|own| {
@@ -129,20 +143,19 @@ impl Claims {
             let mut http = Vec::new();
             for (listener, number, admin) in &wanted {
                 let own = self.http.iter().find(|own| own.is(listener, *admin));
-                let Some((own, socket)) = own.and_then(|own| Some((own, own.sockets.get(shard)?)))
-                else {
+                let Some(own) = own.filter(|own| shard == 0 || !own.admin) else {
                     continue; // the admin address is shard 0's
                 };
-                let socket = match own.is_given {
-                    true => None,
-                    false => Some(socket.try_clone().map_err(no_descriptor)?),
-                };
+                let shards = if *admin { 1 } else { plan.cpus.len() };
+                let sockets = own.sockets.iter().skip(shard).step_by(shards);
+                let sockets = sockets.filter(|_| !own.is_given).map(Socket::try_clone);
+                let sockets: io::Result<Vec<Socket>> = sockets.collect();
                 http.push(Post {
                     id: own.id,
                     plan: listener.clone(),
                     number: *number,
                     admin: *admin,
-                    socket,
+                    sockets: sockets.map_err(no_descriptor)?,
                 });
             }
             let udp = datagrams::posts(&self.udp, shard)?;
@@ -151,6 +164,14 @@ impl Claims {
         let posts = posts.collect::<Result<Vec<_>, StartError>>();
         self.http.iter_mut().for_each(|own| own.is_given = true);
         posts
+    }
+
+    /// All sockets, for a successor.
+    pub(super) fn given(&self) -> Vec<(SocketAddr, What, &[Socket])> {
+        let http = self.http.iter();
+        let http = http.map(|own| (own.bind, what(own.admin), own.sockets.as_slice()));
+        let udp = self.udp.iter().map(datagrams::Claimed::given);
+        http.chain(udp).collect()
     }
 
     /// Lets go of all sockets: they close when the shards have let go of theirs.
@@ -166,31 +187,34 @@ impl Claimed {
     }
 }
 
-fn claim_one(
+fn what(admin: bool) -> What {
+    if admin { What::Admin } else { What::Http }
+}
+
+/// Goes on with the sockets that were inherited, or opens new ones: at least `count`.
+fn open(
     plan: &ListenerPlan,
-    id: usize,
-    admin: bool,
+    inherited: Vec<Socket>,
     count: usize,
     backlog: u32,
-) -> Result<Claimed, StartError> {
-    let sockets = claim(plan.bind, count, backlog).map_err(|why| StartError::Listen {
+) -> Result<Vec<Socket>, StartError> {
+    let at = |sockets: &[Socket]| sockets.first()?.local_addr().ok()?.as_socket();
+    let opened = match at(&inherited) {
+        Some(address) => {
+            let more = join(address, count.saturating_sub(inherited.len()), backlog);
+            more.map(|more| inherited.into_iter().chain(more).collect())
+        }
+        None => claim(plan.bind, count, backlog),
+    };
+    let sockets = opened.map_err(|why| StartError::Listen {
         name: plan.name.clone(),
         address: plan.bind,
         remedy: remedy(&why),
         why,
     })?;
-    let bound = sockets
-        .first()
-        .and_then(|socket| socket.local_addr().ok()?.as_socket());
-    let address = bound.unwrap_or(plan.bind);
+    let address = at(&sockets).unwrap_or(plan.bind);
     tracing::info!(listener = %plan.name, %address, "listening");
-    Ok(Claimed {
-        id,
-        bind: plan.bind,
-        admin,
-        sockets,
-        is_given: false,
-    })
+    Ok(sockets)
 }
 
 fn no_descriptor(why: io::Error) -> StartError {

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU32;
 
 use socket2::Socket;
 
+use crate::boot::succession::{Inheritance, What};
 use crate::boot::{StartError, remedy};
 use crate::engine::bell::Bell;
-use crate::engine::datagram::{Guest, Steering, Wish, claim};
+use crate::engine::datagram::{Guest, Steering, Wish, claim, drops, join};
 use crate::plan::{Plan, UdpPlan, UdpSteering};
 use crate::udp::help::Help;
 
@@ -39,8 +40,12 @@ pub(super) struct Helped {
     pub(super) others: Vec<(usize, Guest)>,
 }
 
-/// Opens the sockets of all UDP doors, but for those that are open as they should be.
-pub(super) fn claim_all(plan: &Plan, open: &[Claimed]) -> Result<Vec<Claimed>, StartError> {
+/// Opens the sockets of all UDP doors, but for those that are open as they should be, or were inherited.
+pub(super) fn claim_all(
+    plan: &Plan,
+    open: &[Claimed],
+    inherited: &mut Inheritance,
+) -> Result<Vec<Claimed>, StartError> {
     let shards = plan.cpus.len();
     let claim = |udp: &UdpPlan| {
         let wish = wish(udp);
@@ -48,8 +53,10 @@ pub(super) fn claim_all(plan: &Plan, open: &[Claimed]) -> Result<Vec<Claimed>, S
         let (sockets, seen) = match open.iter().find(is_same) {
             Some(own) => (Arc::clone(&own.sockets), Arc::clone(&own.seen)),
             None => {
-                let sockets = claim_one(udp, wish, shards)?;
-                let seen = sockets.iter().map(|_| AtomicU32::new(0)).collect();
+                let given = inherited.sockets(udp.bind, What::Udp);
+                let sockets = claim_one(udp, wish, given, shards)?;
+                let seen = sockets.iter().map(|socket| AtomicU32::new(drops(socket)));
+                let seen = seen.collect();
                 (Arc::new(sockets), Arc::new(seen))
             }
         };
@@ -83,8 +90,19 @@ fn wish(udp: &UdpPlan) -> Wish {
     }
 }
 
-fn claim_one(udp: &UdpPlan, wish: Wish, shards: usize) -> Result<Vec<Socket>, StartError> {
-    let claimed = claim(udp.bind, shards, wish);
+fn claim_one(
+    udp: &UdpPlan,
+    wish: Wish,
+    inherited: Vec<Socket>,
+    shards: usize,
+) -> Result<Vec<Socket>, StartError> {
+    let bound = inherited
+        .first()
+        .and_then(|socket| socket.local_addr().ok()?.as_socket());
+    let claimed = match bound {
+        Some(address) => join(address, inherited, shards, wish),
+        None => claim(udp.bind, shards, wish),
+    };
     let (sockets, given) = claimed.map_err(|why| StartError::Listen {
         name: udp.name.clone(),
         address: udp.bind,
@@ -130,6 +148,13 @@ pub(super) fn posts(all: &[Claimed], shard: usize) -> Result<Vec<UdpPost>, Start
     };
     let posts: std::io::Result<Vec<UdpPost>> = all.iter().map(post).collect();
     posts.map_err(no_descriptor)
+}
+
+impl Claimed {
+    /// What it is for a successor.
+    pub(super) fn given(&self) -> (SocketAddr, What, &[Socket]) {
+        (self.bind, What::Udp, &self.sockets)
+    }
 }
 
 fn no_descriptor(why: std::io::Error) -> StartError {

@@ -24,7 +24,13 @@ struct Open {
     /// Its number for all plans.
     id: usize,
     entrance: Rc<Entrance>,
-    listener: Rc<Listener>,
+    listeners: Vec<Rc<Listener>>,
+}
+
+impl Open {
+    fn poke(&self) {
+        self.listeners.iter().for_each(|listener| listener.poke());
+    }
 }
 
 /// All that a shard listens on.
@@ -58,21 +64,25 @@ impl Doors {
                 let open = self.http.swap_remove(place);
                 open.entrance.change(Some(door));
                 next.push(open);
-            } else if let Some(socket) = post.socket {
-                let entrance = Entrance::new(in_force, door);
+                continue;
+            }
+            let entrance = Entrance::new(in_force, door);
+            let mut listeners = Vec::new();
+            for socket in post.sockets {
                 let listener = Rc::new(Listener::new(&shard.driver, socket)?);
                 let accepting = listener::run(Rc::clone(&entrance), Rc::clone(&listener));
                 glommio::spawn_local(accepting).detach();
-                next.push(Open {
-                    id: post.id,
-                    entrance,
-                    listener,
-                });
+                listeners.push(listener);
             }
+            next.push(Open {
+                id: post.id,
+                entrance,
+                listeners,
+            });
         }
         for closed in std::mem::replace(&mut self.http, next) {
             closed.entrance.change(None);
-            closed.listener.poke();
+            closed.poke();
         }
         Ok(())
     }
@@ -130,9 +140,13 @@ impl Doors {
         self.helping.clear();
     }
 
-    /// All doors stop once the kernel's queues are empty.
-    pub(super) fn leave_all(&mut self) {
-        self.http.drain(..).for_each(|open| open.listener.poke());
+    /// The HTTP doors stop once the shard drains and the kernel's queues are empty.
+    pub(super) fn leave_http(&mut self) {
+        self.http.drain(..).for_each(|open| open.poke());
+    }
+
+    /// The UDP doors stop once the shard drains and the kernel's queues are empty.
+    pub(super) fn leave_udp(&mut self) {
         self.udp.drain(..).for_each(|door| door.poke());
     }
 }

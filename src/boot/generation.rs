@@ -93,6 +93,7 @@ fn world(plan: Plan, before: Option<&World>) -> World {
                 .map(|_| AtomicU64::new(LEVEL_EVERYWHERE))
                 .collect(),
             stopping: AtomicBool::new(false),
+            has_successor: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             plan,
         };
@@ -139,6 +140,7 @@ fn world(plan: Plan, before: Option<&World>) -> World {
             })
             .collect(),
         stopping: AtomicBool::new(false),
+        has_successor: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
         plan,
     }

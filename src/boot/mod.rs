@@ -21,6 +21,7 @@ pub mod resolver;
 pub mod shard_main;
 pub mod signals;
 pub mod spool;
+pub mod succession;
 pub mod tenure;
 
 use std::io;
@@ -30,7 +31,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded, never, unbounded};
 use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::thread::sched_getaffinity;
 
@@ -38,6 +39,7 @@ use crate::boot::claims::Claims;
 use crate::boot::generation::{Generation, SpoolPost};
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::signals::Ask;
+use crate::boot::succession::{Inheritance, News, Successor};
 use crate::events::Events;
 use crate::limits;
 use crate::plan::Plan;
@@ -62,6 +64,9 @@ pub enum StartError {
     /// The kernel does not give what a shard needs.
     #[error("{0}")]
     Kernel(#[from] kernel::Missing),
+    /// It was given something by a predecessor that is not there.
+    #[error("{0}")]
+    Inherited(String),
     /// The spool cannot be used.
     #[error("{0}")]
     Spool(#[from] Unusable),
@@ -83,10 +88,15 @@ pub type Again<'a> = &'a dyn Fn() -> Result<Plan, Vec<String>>;
 /// # Errors
 /// [`StartError`], before the first request is taken.
 pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
+    let mut inherited = Inheritance::take().map_err(StartError::Inherited)?;
     kernel::check(plan.cpus.len())?;
-    let claims = Claims::open(&plan)?;
+    let claims = Claims::open(&plan, &mut inherited)?;
     let asked = signals::start()?;
     let (events, log_queue) = Events::queue();
+    if inherited.has_predecessor() && spool::has_folder(&plan)? {
+        inherited.here();
+        inherited.alone(plan.shutdown_timeout + limits::START_WAIT_MAX);
+    }
     let (generation, spools) = Generation::begin(plan, None)?;
     let in_force = Arc::new(ArcSwap::from(Arc::clone(&generation.world)));
     log::start(&in_force, log_queue)?;
@@ -95,9 +105,12 @@ pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
         generation,
         in_force,
         shards: Vec::new(),
-        heard: crossbeam::channel::never(),
+        heard: never(),
+        successor: None,
     };
     relay.start_shards(&events, spools)?;
+    inherited.here();
+    drop(inherited);
     relay.rule(&asked, again)?;
     relay.generation.end();
     Ok(())
@@ -113,6 +126,8 @@ struct Relay {
     shards: Vec<Sender<Order>>,
     /// What they tell.
     heard: Receiver<Report>,
+    /// Who takes its place, once somebody has asked for that.
+    successor: Option<Successor>,
 }
 
 impl Relay {
@@ -154,12 +169,17 @@ impl Relay {
     fn rule(&mut self, asked: &Receiver<Ask>, again: Again<'_>) -> Result<(), StartError> {
         let mut drained = 0;
         while drained < self.shards.len() {
+            let successor = self.successor.as_ref();
+            let news = successor.map_or_else(never, |successor| successor.news.clone());
             crossbeam::channel::select! {
                 recv(asked) -> ask => match ask {
                     Ok(Ask::Stop) => self.stop(),
+                    Ok(_) if self.is_stopping() => {}
                     Ok(Ask::Reload) => self.reload(again)?,
+                    Ok(Ask::Restart) => self.restart(),
                     Err(_) => return Err(lost()),
                 },
+                recv(news) -> news => self.hear(news.unwrap_or(News::Gone)),
                 recv(self.heard) -> report => match report {
                     Ok(Report::Drained { cut }) => {
                         drained += 1;
@@ -177,6 +197,48 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Starts a successor.
+    fn restart(&mut self) {
+        if self.successor.is_some() {
+            return tracing::warn!("SIGUSR2: a successor is on its way already");
+        }
+        match succession::start(&self.claims.given()) {
+            Ok(successor) => {
+                tracing::info!(pid = successor.pid, "a successor was started");
+                self.successor = Some(successor);
+            }
+            Err(why) => {
+                tracing::error!(%why, "SIGUSR2: a successor cannot be started: this relay goes on");
+            }
+        }
+    }
+
+    /// What becomes of the successor.
+    fn hear(&mut self, news: News) {
+        if let Some(successor) = &mut self.successor {
+            successor.news = never(); // that was all of it
+        }
+        match news {
+            _ if self.is_stopping() => {}
+            News::Here => {
+                tracing::info!("the successor is there: this relay ends");
+                let world = &self.generation.world;
+                world.has_successor.store(true, Ordering::Relaxed);
+                self.stop();
+            }
+            News::Gone => {
+                tracing::error!(
+                    "the successor did not come up, see its lines above: this relay goes on"
+                );
+                self.successor = None;
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.generation.world.stopping.load(Ordering::Relaxed)
     }
 
     fn stop(&mut self) {

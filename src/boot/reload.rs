@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::boot::generation::Generation;
 use crate::boot::shard_main::{Founding, Order, Report};
+use crate::boot::succession::Inheritance;
 use crate::boot::{Again, Relay, StartError, lost};
 use crate::limits;
 use crate::plan::Plan;
@@ -44,7 +45,7 @@ impl Relay {
             tracing::info!("reloaded: nothing has changed");
             return Ok(());
         }
-        if let Err(why) = self.claims.change(&plan) {
+        if let Err(why) = self.claims.change(&plan, &mut Inheritance::default()) {
             tracing::error!("{why}");
             tracing::error!("the configuration was not reloaded: nothing has changed");
             return Ok(());
@@ -124,6 +125,8 @@ fn fixed(old: &Plan, new: &Plan) -> Vec<String> {
     ];
     let changed = changes.iter().filter(|(_, has_changed)| *has_changed);
     changed
-        .map(|(what, _)| format!("{what}: changed, which takes a restart"))
+        .map(|(what, _)| {
+            format!("{what}: changed, which takes a restart (SIGUSR2 loses no request)")
+        })
         .collect()
 }

@@ -241,19 +241,26 @@ impl Life {
     }
 
     /// Stops accepting once the kernel's queue is empty, lets every connection finish what it began and
-    /// every send to a slow backend end, within `shutdown-timeout`. Returns what was cut.
+    /// every send to a slow backend end, within `shutdown-timeout`. Returns what was cut. What comes while a
+    /// successor is there is for it, but for datagrams, which it may not take before the end.
     async fn drain(&mut self) -> usize {
         let shard = Rc::clone(&self.tenure.shard);
         shard.draining.set(true);
         // The tasks of the doors take what is queued; then nobody holds the sockets, and they close.
-        self.doors.leave_all();
+        self.doors.leave_http();
+        if shard.is_ending() {
+            self.doors.leave_udp();
+        }
         let now = self.driver.now();
         let rest = now.after(limits::DRAIN_IDLE_WAIT_MAX);
         self.driver.cut_rest(rest);
         let deadline = now.after(shard.world.plan.shutdown_timeout);
         loop {
-            let clients = self.in_force.connections() + shard.datagram_doors.get();
-            let left = clients + shard.flights.under_way();
+            let clients = self.in_force.connections();
+            if clients == 0 && !shard.is_ending() {
+                self.doors.leave(&shard);
+            }
+            let left = clients + shard.datagram_doors.get() + shard.flights.under_way();
             if left == 0 || self.driver.now() >= deadline {
                 return left;
             }

@@ -41,6 +41,20 @@ pub(super) struct Opened {
     disks: Vec<Place>,
 }
 
+/// Whether the spool is in a folder, which has one owner at a time.
+///
+/// # Errors
+/// There is no such folder, and it cannot be made.
+pub(super) fn has_folder(plan: &Plan) -> Result<bool, Unusable> {
+    let dir = plan.spool.as_ref().and_then(|spool| spool.dir.as_ref());
+    let Some(dir) = dir else { return Ok(false) };
+    Place::folder(dir).map_err(|why| Unusable::Disk {
+        path: dir.display().to_string(),
+        why,
+    })?;
+    Ok(true)
+}
+
 /// Opens the spool of the plan, if there is one. `before` is what was in force before it, in this process.
 pub(super) fn open(plan: &Plan, before: Option<&World>) -> Result<Option<Opened>, StartError> {
     let Some(spool) = &plan.spool else {

@@ -55,9 +55,29 @@ pub fn claim(address: SocketAddr, count: usize, wish: Wish) -> io::Result<(Vec<S
     let bound = probe.local_addr()?;
     let address = bound.as_socket().unwrap_or(address);
     drop(probe);
-    let mut sockets = Vec::new();
+    join(address, Vec::new(), count, wish)
+}
+
+/// Goes on with sockets of an address that a predecessor has opened, and opens more, or closes some, until
+/// there are `count`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn join(
+    address: SocketAddr,
+    mut sockets: Vec<Socket>,
+    count: usize,
+    wish: Wish,
+) -> io::Result<(Vec<Socket>, usize)> {
+    sockets.truncate(count);
     let mut given = usize::MAX;
-    for _ in 0..count {
+    for socket in &sockets {
+        if wish.gro {
+            calls::merge_arrivals(socket);
+        }
+        given = given.min(calls::set_receive_buffer(socket, wish.buffer_bytes)?);
+    }
+    while sockets.len() < count {
         let socket = open(address)?;
         socket.set_reuse_port(true)?;
         if wish.gro {
@@ -71,6 +91,11 @@ pub fn claim(address: SocketAddr, count: usize, wish: Wish) -> io::Result<(Vec<S
         calls::spread(first, count)?;
     }
     Ok((sockets, given))
+}
+
+/// Datagrams that the kernel has dropped since a socket was opened, since its queue was full.
+pub fn drops(socket: &Socket) -> u32 {
+    calls::drops(socket)
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

@@ -28,6 +28,14 @@ pub fn claim(address: SocketAddr, count: usize, backlog: u32) -> io::Result<Vec<
     let bound = probe.local_addr()?;
     let address = bound.as_socket().unwrap_or(address);
     drop(probe);
+    join(address, count, backlog)
+}
+
+/// Opens `count` more listening sockets at an address that this process, or its predecessor, listens on.
+///
+/// # Errors
+/// What the kernel says.
+pub fn join(address: SocketAddr, count: usize, backlog: u32) -> io::Result<Vec<Socket>> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     (0..count)
         .map(|_| {

@@ -25,6 +25,9 @@ pub async fn run(entrance: Rc<Entrance>, listener: Rc<Listener>) {
     let mut in_a_row = 0;
     while entrance.door().is_some() {
         let shard = entrance.in_force.shard();
+        if shard.draining.get() && !shard.is_ending() {
+            return; // what is queued is its successor's
+        }
         match listener.try_accept() {
             Ok(Some(fd)) => {
                 failing = false;

@@ -240,7 +240,8 @@ pub async fn run(shard: Rc<Shard>, door: Rc<Door>, help: Option<Arc<Help>>) {
     let mut bench = door.bench(&shard);
     loop {
         door.inlet.readable().await;
-        if !door.plan.flush_window.is_zero() && !shard.draining.get() {
+        let is_leaving = shard.is_ending() || shard.leaving.get();
+        if !door.plan.flush_window.is_zero() && !is_leaving {
             timer::sleep(door.plan.flush_window).await;
         }
         let mut in_a_row = 0;
@@ -261,7 +262,7 @@ pub async fn run(shard: Rc<Shard>, door: Rc<Door>, help: Option<Arc<Help>>) {
             }
         }
         help.iter().for_each(|help| help.thank(shard.number));
-        if shard.draining.get() || shard.leaving.get() {
+        if shard.is_ending() || shard.leaving.get() {
             return door.tick(&shard);
         }
     }

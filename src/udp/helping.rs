@@ -20,7 +20,7 @@ pub async fn run(
     others: Vec<(usize, Guest)>,
 ) {
     let mut bench: Option<Bench> = None; // most shards are never called
-    let is_here = || !shard.draining.get() && !shard.leaving.get();
+    let is_here = || !shard.is_ending() && !shard.leaving.get();
     while is_here() {
         ear.heard().await;
         shard.datagram_doors.set(shard.datagram_doors.get() + 1); // a drain or a reload waits for it

@@ -20,6 +20,7 @@ mod recorded;
 mod relay;
 mod reload;
 mod reload_spool;
+mod restart;
 mod sent;
 mod spool_admin;
 mod spool_away;

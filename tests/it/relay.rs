@@ -147,6 +147,11 @@ impl Relay {
         });
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()

@@ -52,14 +52,14 @@ pub(crate) fn config(more: &str, outputs: &[(&str, &str)]) -> String {
 }
 
 /// Clients that write without a pause, each on one connection that must never close.
-struct Strict {
+pub(crate) struct Strict {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<(Vec<String>, Duration)>>,
 }
 
 impl Strict {
-    fn start(http: &str, clients: usize) -> Self {
+    pub(crate) fn start(http: &str, clients: usize) -> Self {
         let (stop, count) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let threads = (0..clients).map(|number| {
             let (http, stop, count) = (http.to_owned(), Arc::clone(&stop), Arc::clone(&count));
@@ -95,14 +95,14 @@ impl Strict {
         }
     }
 
-    fn go_on(&self, more: usize) {
+    pub(crate) fn go_on(&self, more: usize) {
         let then = self.count.load(Ordering::Relaxed) + more;
         until("writes are acknowledged", || {
             self.count.load(Ordering::Relaxed) >= then
         });
     }
 
-    fn stop(self) -> (Vec<String>, Duration) {
+    pub(crate) fn stop(self) -> (Vec<String>, Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut all, mut slowest) = (Vec::new(), Duration::ZERO);
         for thread in self.threads {
@@ -114,7 +114,7 @@ impl Strict {
     }
 }
 
-fn bodies(backend: &Backend) -> Vec<String> {
+pub(crate) fn bodies(backend: &Backend) -> Vec<String> {
     let seen = backend.seen().into_iter();
     seen.map(|seen| String::from_utf8(seen.body).unwrap())
         .collect()
@@ -176,7 +176,7 @@ fn reload_of_a_file_that_is_wrong_changes_nothing_and_says_why() {
         ),
         (
             format!("cpus = \"0\"\n{right}"),
-            "cpus: changed, which takes a restart",
+            "cpus: changed, which takes a restart (SIGUSR2",
         ),
         (format!("spool.dir = \"/tmp/none\"\n{right}"), "spool.dir"),
         (
