@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::Write;
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -40,22 +41,17 @@ impl Line {
         Self { relay, pid }
     }
 
-    /// Restarts it; the successor takes requests, and its predecessor is gone, when this returns.
+    /// Restarts it by the script; the successor takes requests, and its predecessor is gone, when this returns.
     fn restart(&self) {
-        let count = |words: &str| self.relay.said().matches(words).count();
-        let (started, ready) = (count("a successor was started"), count("ready shards"));
-        let old = self.pid.get();
-        kill_process(pid(old), Signal::USR2).unwrap();
-        until("a successor is there", || {
-            count("a successor was started") > started && count("ready shards") > ready
-        });
-        let said = self.relay.said();
-        let (_, number) = said.rsplit_once("a successor was started pid=").unwrap();
-        let number = number.split_whitespace().next().unwrap();
-        self.pid.set(number.parse().unwrap());
-        within(Duration::from_secs(20), "its predecessor ends", || {
-            is_gone(old)
-        });
+        let count = || self.relay.said().matches("ready shards").count();
+        let (ready, old) = (count(), self.pid.get());
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/restart");
+        let done = Command::new(script).arg(old.to_string()).output().unwrap();
+        assert!(done.status.success(), "{done:?}\n{}", self.relay.said());
+        let successor = String::from_utf8(done.stdout).unwrap();
+        self.pid.set(successor.trim().parse().unwrap());
+        until("its predecessor is gone", || is_gone(old));
+        until("it takes requests", || count() > ready);
     }
 }
 
