@@ -3,6 +3,7 @@
 //! A queue, buffer, count or wait that is not named here does not exist. Each says what gives way.
 //! What an operator may set is a default here and a field of the plan there.
 
+pub mod beside;
 pub mod udp;
 
 use std::time::Duration;
@@ -422,7 +423,7 @@ pub const fn shard_bytes_max() -> usize {
     sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits
-    sum + READ_BUFFER_BYTES
+    sum + READ_BUFFER_BYTES + beside::COMPRESSED_BYTES_MAX // and compressed copies on their way
 }
 
 const _: () = {

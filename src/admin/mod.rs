@@ -4,6 +4,7 @@
 //! that may be changed here is what backends are owed: `permit` says by whom.
 
 pub mod debt;
+pub mod everywhere;
 pub mod exposition;
 pub mod flush;
 pub mod health;

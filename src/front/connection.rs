@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use futures_lite::future::poll_fn;
 
-use crate::admin;
+use crate::admin::{self, everywhere};
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::fanout::{self, Output};
@@ -70,6 +70,7 @@ impl Connection<'_> {
         match std::mem::replace(&mut begun.wish, Wish::Options("")) {
             Wish::Write(admitted) => self.write(begun, admitted).await,
             Wish::Query(admitted, question) => self.query(begun, admitted, &question).await,
+            Wish::Everywhere(admitted) => self.everywhere(begun, admitted).await,
             Wish::Ask(asked) => {
                 let mut out = Vec::new();
                 let status =
@@ -213,6 +214,19 @@ impl Connection<'_> {
         begun.opts.keep_alive = answered.reusable;
         drop(admitted);
         self.answer(&begun, answered.status, b"").await
+    }
+
+    /// Reads the body of a question to every backend, and answers what they say.
+    async fn everywhere(&mut self, mut begun: Begun, admitted: Admitted) -> io::Result<bool> {
+        if let BodyEnd::Refused(refusal) = self.body(&mut begun, &admitted).await? {
+            drop(admitted);
+            return self.refuse(&begun, refusal, b"").await;
+        }
+        let (outputs, ticket) = (&self.door.plan.outputs, &admitted.ticket);
+        let mut out = Vec::new();
+        let status = everywhere::ask(self.shard, outputs, ticket, begun.opts, &mut out).await;
+        drop(admitted);
+        self.answer(&begun, status, &out).await
     }
 
     /// Reads what is left of the body into the flight.

@@ -31,6 +31,8 @@ pub enum Wish {
     Write(Admitted),
     /// To be answered by a backend, once its body has come.
     Query(Admitted, Question),
+    /// To be asked of every backend, once its body has come.
+    Everywhere(Admitted),
     /// To be told something.
     Ask(Asked),
     /// To know the methods.
@@ -102,6 +104,10 @@ pub fn begin(
         }
         Route::Status => Wish::Ask(Asked::Status),
         Route::Metrics => Wish::Ask(Asked::Metrics),
+        Route::Everywhere => match admit_everywhere(shard, door, &head, asked.query) {
+            Ok(admitted) => Wish::Everywhere(admitted),
+            Err(refusal) => Wish::Denied(refusal, None),
+        },
         Route::Flush => match may_change(shard, door, &head) {
             Ok(()) => Wish::Ask(Asked::Flush),
             Err(refusal) => Wish::Denied(refusal, None),
@@ -156,11 +162,9 @@ pub fn take(
     if !begun.whole {
         let bytes_max = shard.world.plan.limits.body_bytes_max;
         let progress = match &begun.wish {
-            Wish::Write(admitted) | Wish::Query(admitted, _) => {
-                begun
-                    .body
-                    .feed(rest, &mut admitted.ticket.request_mut().body, bytes_max)?
-            }
+            Wish::Write(admitted) | Wish::Query(admitted, _) | Wish::Everywhere(admitted) => begun
+                .body
+                .feed(rest, &mut admitted.ticket.request_mut().body, bytes_max)?,
             _ => begun.body.feed(rest, &mut Vec::new(), bytes_max)?, // not wanted: thrown away
         };
         begun.whole = progress.done;
@@ -186,6 +190,22 @@ fn may_change(shard: &Shard, door: &Door, head: &RequestHead<'_, '_>) -> Result<
         has_origin: head.header("origin").is_some(),
     };
     permit::check(token.map(|token| token.0.as_str()), at, sender)
+}
+
+/// Takes a question to every backend. The admin token is the relay's own: no backend is sent it.
+fn admit_everywhere(
+    shard: &Shard,
+    door: &Door,
+    head: &RequestHead<'_, '_>,
+    query: &[u8],
+) -> Result<Admitted, Refusal> {
+    may_change(shard, door, head)?;
+    let admitted = write::admit_question(shard, head, query)?;
+    let admin = shard.world.plan.admin.as_ref();
+    if admin.is_some_and(|admin| admin.token.is_some()) {
+        admitted.ticket.request_mut().authorization.clear();
+    }
+    Ok(admitted)
 }
 
 /// The backend whose name, or label, this path segment is; a name may come percent-encoded.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a test fails by panicking
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // a scripted backend is no shard
 
+mod admin;
 mod answers;
 mod backend;
 mod bad_input;
