@@ -17,6 +17,7 @@ use futures_lite::future::poll_fn;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::admin::called;
 use crate::backend::answer::{AnswerReader, Fed, Reply};
 use crate::backend::flight::{Kind, Request, Ticket};
 use crate::backend::pool::Backend;
@@ -85,7 +86,7 @@ pub async fn ask(
         .into_iter()
         .map(|backend| {
             let (shard, request) = (Rc::clone(shard), Rc::clone(&request));
-            let label = backend.plan.label.clone();
+            let label = called(&shard.world, outputs, backend.id);
             let said = async move { one(&shard, &backend, &request).await };
             (label, glommio::spawn_local(said))
         })

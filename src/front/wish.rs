@@ -102,7 +102,9 @@ pub fn begin(
         Route::ReadyBackend(prefix) => {
             Wish::Ask(Asked::ReadyBackend(named(shard, &asked.path[prefix..])))
         }
-        Route::Status => Wish::Ask(Asked::Status),
+        Route::Status => Wish::Ask(Asked::Status {
+            with_udp: door.admin,
+        }),
         Route::Metrics => Wish::Ask(Asked::Metrics),
         Route::Everywhere => match admit_everywhere(shard, door, &head, asked.query) {
             Ok(admitted) => Wish::Everywhere(admitted),

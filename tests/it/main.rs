@@ -10,6 +10,7 @@ mod bad_input;
 mod balance;
 mod balancers;
 mod client;
+mod compress;
 mod datagrams;
 mod drain;
 mod edges;
