@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use crate::boot;
 use crate::cli::load;
+use crate::plan::LogLevel;
 
 /// Wrong configuration or arguments.
 pub const EXIT_WRONG: u8 = 1;
@@ -14,7 +15,8 @@ pub const EXIT_WRONG: u8 = 1;
 pub const EXIT_START: u8 = 2;
 
 /// Runs the relay. 0 after a drain, 1 for a wrong configuration, 2 when it could not start.
-pub fn run(config: Option<&Path>) -> ExitCode {
+/// `verbose` logs more than is configured.
+pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
     let effective = match load::load(config) {
         Ok(effective) => effective,
         Err(problems) => {
@@ -24,7 +26,10 @@ pub fn run(config: Option<&Path>) -> ExitCode {
             return ExitCode::from(EXIT_WRONG);
         }
     };
-    let plan = effective.plan;
+    let mut plan = effective.plan;
+    if verbose {
+        plan.log.level = LogLevel::Debug;
+    }
     if !plan.refused.is_empty() {
         for sentence in &plan.refused {
             eprintln!("influxdb-relay: {sentence}");

@@ -1,7 +1,7 @@
 //! A body, to the gzip that stands for it, piece by piece. Pure.
 //!
-//! It is the other way of `gzip`: fast, not small. A level above the lowest costs a shard twice the time
-//! for a tenth of the bytes.
+//! It is the other way of `gzip`: fast, not small. Level 6 takes five times the time of level 1, for two
+//! thirds of its bytes.
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 

@@ -14,6 +14,7 @@ mod compress;
 mod datagrams;
 mod drain;
 mod edges;
+mod goforks;
 mod influxd;
 mod query;
 mod query_influxd;
