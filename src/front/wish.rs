@@ -3,7 +3,7 @@
 use crate::admin::Asked;
 use crate::admin::permit::{self, At, Sender};
 use crate::clock::Moment;
-use crate::front::body::BodyReader;
+use crate::front::body::{BodyReader, Progress};
 use crate::front::route::{Route, route, verb};
 use crate::http::header::HeaderSpace;
 use crate::http::request::{Framing, Method, Parsed, Refusal, RequestHead};
@@ -136,6 +136,34 @@ pub fn begin(
     Ok(Some((begun, head.head_len)))
 }
 
+impl Wish {
+    /// What its body belongs to; `None` if nobody wants it.
+    fn admitted(&self) -> Option<&Admitted> {
+        match self {
+            Self::Write(admitted) | Self::Query(admitted, _) | Self::Everywhere(admitted) => {
+                Some(admitted)
+            }
+            Self::Ask(_) | Self::Options(_) | Self::Denied(..) => None,
+        }
+    }
+}
+
+impl Begun {
+    /// Takes what belongs to the body, and throws it away if nobody wants it.
+    fn feed(&mut self, shard: &Shard, bytes: &[u8]) -> Result<Progress, Refusal> {
+        let bytes_max = shard.world.plan.limits.body_bytes_max;
+        let progress = match self.wish.admitted() {
+            Some(admitted) => {
+                let body = &mut admitted.ticket.request_mut().body;
+                self.body.feed(bytes, body, bytes_max)?
+            }
+            None => self.body.feed(bytes, &mut Vec::new(), bytes_max)?,
+        };
+        self.whole = progress.done;
+        Ok(progress)
+    }
+}
+
 /// Reads a head from what was left over and what came; what is beyond it stays in the inbox.
 ///
 /// # Errors
@@ -149,11 +177,17 @@ pub fn take(
 ) -> Result<Option<Begun>, Refusal> {
     if !inbox.is_empty() {
         inbox.extend_from_slice(bytes);
-        let begun = begin(shard, door, inbox, started)?;
-        return Ok(begun.map(|(begun, taken)| {
-            inbox.drain(..taken);
-            begun
-        }));
+        let Some((mut begun, taken)) = begin(shard, door, inbox, started)? else {
+            return Ok(None);
+        };
+        inbox.drain(..taken);
+        // A wanted body is read from the inbox later; one that is not is thrown away now, so that the
+        // connection may go on where it has come whole.
+        if !begun.whole && begun.wish.admitted().is_none() {
+            let progress = begun.feed(shard, inbox)?;
+            inbox.drain(..progress.taken);
+        }
+        return Ok(Some(begun));
     }
     let Some((mut begun, taken)) = begin(shard, door, bytes, started)? else {
         inbox.extend_from_slice(bytes);
@@ -162,14 +196,7 @@ pub fn take(
     let mut rest = &bytes[taken..];
     // The usual case: the body has come with its head, and goes straight to the flight.
     if !begun.whole {
-        let bytes_max = shard.world.plan.limits.body_bytes_max;
-        let progress = match &begun.wish {
-            Wish::Write(admitted) | Wish::Query(admitted, _) | Wish::Everywhere(admitted) => begun
-                .body
-                .feed(rest, &mut admitted.ticket.request_mut().body, bytes_max)?,
-            _ => begun.body.feed(rest, &mut Vec::new(), bytes_max)?, // not wanted: thrown away
-        };
-        begun.whole = progress.done;
+        let progress = begun.feed(shard, rest)?;
         rest = &rest[progress.taken..];
     }
     inbox.extend_from_slice(rest);

@@ -15,6 +15,7 @@ mod datagrams;
 mod drain;
 mod edges;
 mod goforks;
+mod hostile;
 mod influxd;
 mod query;
 mod query_influxd;

@@ -143,6 +143,23 @@ impl Relay {
         })
     }
 
+    /// Kibibytes of a row of `/proc/PID/status`, such as `VmRSS`.
+    pub(crate) fn kib(&self, row: &str) -> u64 {
+        let file = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(file).unwrap();
+        let found = status
+            .lines()
+            .find_map(|line| line.strip_prefix(row)?.strip_prefix(':'));
+        let number = found.unwrap().split_whitespace().next().unwrap();
+        number.parse().unwrap()
+    }
+
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
     /// What it has logged until now.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
