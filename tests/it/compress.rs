@@ -16,8 +16,8 @@ use crate::relay::Relay;
 use crate::spool_site::Site;
 use crate::store::Store;
 
-fn pack(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+fn pack(plain: &[u8], level: Compression) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), level);
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()
 }
@@ -45,83 +45,76 @@ fn lines(bytes: usize, time: &str) -> Vec<u8> {
     line.repeat(bytes.div_ceil(line.len())).into_bytes()
 }
 
-#[test]
-fn what_came_plain_and_is_worth_it_goes_compressed() {
-    let text =
-        |location: &str, more: &str| format!("{{ location = \"http://{location}\", {more} }}");
-    let (a, b) = (Backend::accepting(), Backend::accepting());
-    let outputs = [
-        text(&a.address, "name = \"a\", compress = true"),
-        text(&b.address, "name = \"b\""),
-    ];
-    let relay = Relay::of_text(&format!(
-        "[admin]\nbind-addr = \"127.0.0.1:0\"\n[[http]]\nbind-addr = \"127.0.0.1:0\"\noutput = [{}]\n",
-        outputs.join(", ")
-    ));
+/// What a write is, where it goes, header lines, its body, and whether it arrives compressed.
+type Row = (&'static str, &'static str, &'static str, Vec<u8>, bool);
+
+fn rows() -> [Row; 12] {
     let mut noise = vec![0; 5000];
     StdRng::seed_from_u64(3).fill_bytes(&mut noise);
-    let noise: Vec<u8> = noise.iter().map(|&byte| byte | 0x80).collect();
+    noise.retain(|&byte| byte != b'\n');
     let noise = [b"# ", &*noise, b"\nm v=1 1\n"].concat(); // a comment may hold anything
     let gzip = "Content-Encoding: gzip\r\n";
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let prom = "Content-Encoding: snappy\r\n";
-    let large = lines(100_000, " 17");
+    let (v1, v2, v3) = (
+        "/write?db=x",
+        "/api/v2/write?bucket=x",
+        "/api/v3/write_lp?db=x",
+    );
+    let long = || lines(100_000, " 17");
     let statement = [b"q=CREATE+DATABASE+", &*vec![b'x'; 2000]].concat();
-    for (what, target, headers, body, is_compressed) in [
-        ("short", "/write?db=x", "", lines(900, " 17"), false),
+    [
+        ("short", v1, "", lines(900, " 17"), false),
+        ("of some length", v1, "", lines(1100, " 17"), true),
+        ("long", v1, "", long(), true),
+        ("stamped", v1, "", lines(100_000, ""), true),
+        ("2.x", v2, "", long(), true),
+        ("3.x", v3, "", long(), true),
+        ("too long", v1, "", lines(4_200_000, " 17"), false),
+        ("noise", v1, "", noise, false),
         (
-            "of some length",
-            "/write?db=x",
-            "",
-            lines(1100, " 17"),
+            "came so",
+            v1,
+            gzip,
+            pack(&long(), Compression::none()),
             true,
         ),
-        ("long", "/write?db=x", "", large.clone(), true),
-        ("stamped", "/write?db=x", "", lines(100_000, ""), true),
-        ("2.x", "/api/v2/write?bucket=x", "", large.clone(), true),
-        ("3.x", "/api/v3/write_lp?db=x", "", large.clone(), true),
-        (
-            "too long",
-            "/write?db=x",
-            "",
-            lines(4_200_000, " 17"),
-            false,
-        ),
-        ("came so", "/write?db=x", gzip, pack(&large), true),
         (
             "came so, and is stamped",
-            "/write?db=x",
+            v1,
             gzip,
-            pack(&lines(9000, "")),
+            pack(&lines(9000, ""), Compression::best()),
             true,
         ),
-        ("remote-write", "/api/v1/write", prom, large.clone(), false),
+        ("remote-write", "/api/v1/write", prom, long(), false),
         ("a statement", "/query", form, statement, false),
-    ] {
+    ]
+}
+
+#[test]
+fn what_came_plain_and_is_worth_it_goes_compressed() {
+    let (a, b) = (Backend::accepting(), Backend::accepting());
+    let relay = Relay::of_text(&format!(
+        "[[http]]\nbind-addr = \"127.0.0.1:0\"\noutput = [{{ name = \"a\", compress = true, location = \"http://{}\" }}, \
+         {{ name = \"b\", location = \"http://{}\" }}]\n",
+        a.address, b.address
+    ));
+    for (what, target, headers, body, is_compressed) in rows() {
         let count = a.seen().len();
         let answer = ask(&relay.http, "POST", target, headers, &body);
         assert_eq!(answer.status, 204, "{what}: {answer:?}");
         until(what, || a.seen().len() > count && b.seen().len() > count);
         let (at_a, at_b) = (&a.seen()[count], &b.seen()[count]);
         assert_eq!(is_packed(at_a), is_compressed, "{what}: {}", at_a.head);
-        assert_eq!(
-            at_a.head.matches("Content-Encoding").count(),
-            at_a.head.matches(": gzip").count() + at_a.head.matches(": snappy").count()
-        );
+        let codings = at_a.head.matches("Content-Encoding").count();
+        assert!(codings <= 1, "{what}: {}", at_a.head);
         assert!(plain(at_a) == plain(at_b), "{what}: the same points");
         if what == "came so" {
             assert!(at_a.body == body, "not compressed again");
-        }
-        if is_compressed && !what.starts_with("came so") {
-            assert!(at_a.body.len() < at_b.body.len() / 5, "{what}");
+        } else if is_compressed {
+            assert!(at_a.body.len() < plain(at_b).len() / 5, "{what}");
         }
     }
-    let count = a.seen().len();
-    let answer = ask(&relay.http, "POST", "/write?db=x", "", &noise);
-    assert_eq!(answer.status, 204, "{answer:?}");
-    until("it is there", || a.seen().len() > count);
-    let seen = &a.seen()[count];
-    assert!(plain(seen) == noise, "whether it shrank or not");
 }
 
 #[test]
