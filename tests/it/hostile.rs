@@ -378,7 +378,7 @@ fn who_drips_is_ended_by_the_clock_and_nobody_else_notices() {
         assert_eq!(write(&relay.http, "/write?db=good", "m v=1 1").status, 204);
         slowest = slowest.max(one.elapsed());
     }
-    assert!(slowest < Duration::from_millis(400), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     for dripper in drippers {
         let (heard, took) = dripper.join().unwrap();
         assert!(heard.starts_with("HTTP/1.1 408 "), "{heard}");
