@@ -8,7 +8,7 @@
 //!                     │                 │
 //!  client ─ UDP ──────┼────▶ udp ───────┴─▶ UDP output
 //!                     ├─▶ query ─▶ one backend that lacks nothing
-//!                     └─▶ admin: /ping /health /ready /status /metrics /admin/flush
+//!                     └─▶ admin: /ping /health /ready /status /metrics /admin
 //! ```
 //!
 //! Each shard is one executor pinned to one CPU. It owns its listeners, its client connections,

@@ -3,7 +3,9 @@
 //! A queue, buffer, count or wait that is not named here does not exist. Each says what gives way.
 //! What an operator may set is a default here and a field of the plan there.
 
+pub mod beside;
 pub mod reload;
+pub mod tools;
 pub mod udp;
 
 use std::time::Duration;
@@ -361,56 +363,6 @@ pub const IO_MEMORY_BYTES: usize = 64 * KIB;
 /// Lockable memory that the rings of one shard need.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-// ---- Tools -------------------------------------------------------------------------------------
-
-/// Bytes of one body at the stand-in backend, and of what it unpacks to. Past it 413, or 400.
-pub const SINK_BODY_BYTES_MAX: usize = 64 * MIB;
-/// How long the demo waits for an answer, or for a process to come up.
-pub const TOOL_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Bytes of one piece of an answer that the demo reads.
-pub const TOOL_ANSWER_BYTES_MAX: u64 = 1024 * MIB as u64;
-/// What one read of the tools takes.
-pub const TOOL_READ_BYTES: usize = 256 * KIB;
-/// Connections that one `bench` opens, idle ones included. Past it the arguments are refused.
-pub const BENCH_CONNECTIONS_MAX: usize = 100_000;
-/// Lines of one request that `bench` sends. Past it the arguments are refused.
-pub const BENCH_LINES_MAX: usize = 100_000;
-/// How long `bench` tries for its first connection. Past it, it gives up with exit code 2.
-pub const BENCH_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Between two connects of one connection of `bench`, after a failed one.
-pub const BENCH_CONNECT_REST: Duration = Duration::from_millis(50);
-/// Datagrams that one system call of the tools takes or gives.
-pub const TOOL_DATAGRAMS: usize = 64;
-/// Bytes of one datagram: what UDP can carry over IPv4. Past it the arguments are refused.
-pub const TOOL_DATAGRAM_BYTES_MAX: usize = 65_507;
-/// What may wait at a UDP socket of the tools, where the system allows it. Past it the kernel drops,
-/// and counts.
-pub const TOOL_UDP_BUFFER_BYTES: usize = 64 * MIB;
-/// Datagrams that `sink` takes before its connections get their turn.
-pub const SINK_DATAGRAMS_PER_TURN: usize = 1024;
-/// Datagrams that `sink` takes before it says what it has counted. The rest is counted later.
-pub const SINK_DATAGRAMS_BEFORE_STATS: usize = 256 * KIB;
-/// Sockets from which one `bench` sends datagrams. Past it the arguments are refused.
-pub const BENCH_SOCKETS_MAX: usize = 64;
-/// Places where one `bench` receives datagrams. Past it the arguments are refused.
-pub const BENCH_RECEIVERS_MAX: usize = 16;
-/// Lines of one socket within which `bench` can tell a late one from one that has come before. What
-/// comes later than that is counted as duplicated.
-pub const BENCH_SEEN_LINES: usize = 4 * MIB;
-/// Between two bursts of datagrams of `bench`; each is at most twice as much as is due in it.
-pub const BENCH_BURST_GAP: Duration = Duration::from_micros(500);
-/// How long a socket of `bench` rests that takes no datagram.
-pub const BENCH_SOCKET_REST: Duration = Duration::from_micros(100);
-/// Batches that `bench` takes from one receiver before it sends again.
-pub const BENCH_BATCHES_PER_TURN: usize = 16;
-/// How long `bench` waits for datagrams after the last was sent, whatever still comes.
-pub const BENCH_LINGER_MAX: Duration = Duration::from_secs(10);
-
-/// Records that `spool show` shows where no other count is asked for. Past it it says that there are more.
-pub const SHOW_RECORDS: usize = 100;
-/// Bytes of a body that `spool show` shows. The rest is not shown.
-pub const SHOW_BODY_BYTES: usize = 80;
-
 /// What one shard can come to hold in memory at the default bounds, term by term.
 pub const fn shard_bytes_max() -> usize {
     let mut sum = 0;
@@ -423,7 +375,7 @@ pub const fn shard_bytes_max() -> usize {
     sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits
-    sum + READ_BUFFER_BYTES
+    sum + READ_BUFFER_BYTES + beside::COMPRESSED_BYTES_MAX // and compressed copies on their way
 }
 
 const _: () = {

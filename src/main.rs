@@ -30,6 +30,9 @@ struct Config {
     /// The configuration file (TOML); everything can be set by RELAY_… variables instead
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Log more, as with RELAY_LOG=debug (the Go relay's flag)
+    #[arg(short)]
+    verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,8 +64,8 @@ fn main() -> ExitCode {
         }
     };
     match cli.command.unwrap_or(Command::Serve(cli.config)) {
-        Command::Serve(Config { config }) => serve::run(config.as_deref()),
-        Command::Check(Config { config }) => check::run(config.as_deref()),
+        Command::Serve(Config { config, verbose }) => serve::run(config.as_deref(), verbose),
+        Command::Check(Config { config, .. }) => check::run(config.as_deref()),
         Command::Demo(args) => demo::run(&args),
         Command::Sink(args) => sink::run(&args),
         Command::Bench(args) => bench::run(&args),
@@ -70,10 +73,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Go writes long flags with one dash: `-config FILE`, `-config=FILE`, `-version`.
+/// Go writes long flags with one dash: `-config FILE`, `-config=FILE`, `-version`, `-help`.
 fn go_flag(argument: OsString) -> OsString {
     match argument.to_str() {
-        Some(text) if text == "-config" || text == "-version" || text.starts_with("-config=") => {
+        Some(text)
+            if ["-config", "-version", "-help"].contains(&text) || text.starts_with("-config=") =>
+        {
             format!("-{text}").into()
         }
         _ => argument,

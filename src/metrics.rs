@@ -66,6 +66,8 @@ pub enum Path {
     Status,
     /// `/metrics`
     Metrics,
+    /// `/admin`
+    Admin,
     /// `/admin/flush`
     Flush,
     /// No path: what came by UDP.
@@ -75,7 +77,7 @@ pub enum Path {
 }
 
 /// Labels of [`Path`], by its number.
-pub const PATHS: [&str; 17] = [
+pub const PATHS: [&str; 18] = [
     "/write",
     "/api/v2/write",
     "/api/v3/write_lp",
@@ -90,6 +92,7 @@ pub const PATHS: [&str; 17] = [
     "/ready",
     "/status",
     "/metrics",
+    "/admin",
     "/admin/flush",
     "udp",
     "other",
@@ -342,6 +345,7 @@ mod tests {
     fn labels_stand_at_their_numbers() {
         assert_eq!(PATHS[Path::Other as usize], "other");
         assert_eq!(PATHS[Path::Ready as usize], "/ready");
+        assert_eq!(PATHS[Path::Admin as usize], "/admin");
         assert_eq!(PATHS[Path::Flush as usize], "/admin/flush");
         assert_eq!(PATHS[Path::Udp as usize], "udp");
         assert_eq!(UDP_DROPS[UdpDrop::Nowhere as usize], "no-output");

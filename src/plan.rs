@@ -337,6 +337,8 @@ pub struct BackendPlan {
     pub merge: bool,
     /// Send, but never let its answer decide.
     pub drop_responses: bool,
+    /// Whether line protocol that came plain is sent as gzip.
+    pub compress: bool,
     /// Takes writes.
     pub writes: bool,
     /// Takes queries.

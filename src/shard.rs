@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::backend::compress::Packer;
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
 use crate::engine::driver::Driver;
@@ -129,6 +130,7 @@ impl Shard {
         let plan = &world.plan;
         let metrics = Arc::clone(&world.metrics[number]);
         let share = plan.limits.inflight_bytes_max / (plan.backends.len() + 1);
+        let packer = Rc::<Packer>::default();
         let backends = plan.backends.iter().enumerate().map(|(index, backend)| {
             let around = Surroundings {
                 shard: number,
@@ -136,6 +138,7 @@ impl Shard {
                 metrics: Arc::clone(&metrics),
                 events: events.clone(),
                 tuning: plan.tuning,
+                packer: Rc::clone(&packer),
                 // What is kept on disk anyway need not wait in memory for a backend that hangs.
                 held_bytes_max: match backend.owed_bytes_max {
                     0 => share,

@@ -12,7 +12,7 @@ use crate::fanout::verdict::Ruling;
 use crate::http::precision::{Dialect, Precision};
 use crate::http::request::{Encoding, Framing, Refusal, RequestHead};
 use crate::http::response::{Closing, RETRY_AFTER, push_decimal, write_answer, write_error};
-use crate::http::write_query::write_query;
+use crate::http::write_query::{remote_write_query, write_query};
 use crate::metrics::Path;
 use crate::payload::gzip::Inflate;
 use crate::payload::line;
@@ -55,7 +55,10 @@ pub fn admit(
                     });
                 }
             }
-            None => request.query.extend_from_slice(query),
+            None => {
+                let default_rp = listener.default_retention_policy.as_deref();
+                remote_write_query(query, default_rp, &mut request.query);
+            }
         }
         head.pass_on(kind == Kind::RemoteWrite, &mut request.headers);
         if let Some(authorization) = head.header("authorization") {

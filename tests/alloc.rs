@@ -103,9 +103,17 @@ fn free_port() -> u16 {
         .port()
 }
 
+/// A request that is long enough to be compressed.
+fn long_request() -> Vec<u8> {
+    let body = "cpu,host=a load=0.64\n".repeat(100);
+    let length = body.len();
+    let head = format!("POST /write?db=x HTTP/1.1\r\nHost: r\r\nContent-Length: {length}\r\n\r\n");
+    (head + &body).into_bytes()
+}
+
 /// Writes `segments` times one segment of requests, and reads all answers.
-fn write(stream: &mut TcpStream, segments: usize) {
-    let segment = REQUEST.repeat(IN_ONE_SEGMENT);
+fn write(stream: &mut TcpStream, request: &[u8], segments: usize) {
+    let segment = request.repeat(IN_ONE_SEGMENT);
     let mut answers = vec![0; 64 * 1024];
     for _ in 0..segments {
         stream.write_all(&segment).unwrap();
@@ -179,7 +187,7 @@ fn thread_named(name: &str, others: &[i32]) -> Option<i32> {
 }
 
 #[test]
-fn a_warm_write_allocates_nothing_with_and_without_a_spool_nor_does_a_datagram() {
+fn a_warm_write_allocates_nothing_kept_or_compressed_nor_does_a_datagram() {
     let (a, b) = (sink(), sink());
     let folder = std::env::temp_dir().join(format!("relay-alloc-{}", std::process::id()));
     let dir = folder.display().to_string();
@@ -194,11 +202,16 @@ fn a_warm_write_allocates_nothing_with_and_without_a_spool_nor_does_a_datagram()
             format!("u={}", receiver.local_addr().unwrap()),
         ),
     ];
-    for more in [&[][..], &[("RELAY_SPOOL_DIR", dir)], &udp] {
+    let compress = [("RELAY_HTTP_COMPRESS", "true".to_owned())];
+    for more in [&[][..], &[("RELAY_SPOOL_DIR", dir)], &udp, &compress] {
         let address = format!("127.0.0.1:{}", free_port());
         let shard = relay(&address, &a, &b, more, &others);
         let mut stream = TcpStream::connect(&address).unwrap();
-        watch(shard, |writes| write(&mut stream, writes));
+        watch(shard, |writes| write(&mut stream, REQUEST, writes));
+        if more == compress {
+            let long = long_request();
+            watch(shard, |writes| write(&mut stream, &long, writes));
+        }
         if more == udp {
             let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
             sender.connect(&datagrams).unwrap();

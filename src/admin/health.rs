@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::admin::called;
 use crate::backend::probe;
 use crate::plan::{BackendId, ListenerPlan};
 use crate::shard::Shard;
@@ -27,9 +28,8 @@ pub async fn page(shard: &Rc<Shard>, listener: &ListenerPlan) -> String {
         .map(|&BackendId(index)| {
             let backend = Rc::clone(&shard.backends[index]);
             let wait = listener.health_timeout;
-            glommio::spawn_local(async move {
-                (backend.plan.name.clone(), probe::ask(&backend, wait).await)
-            })
+            let name = called(&shard.world, &listener.outputs, backend.id);
+            glommio::spawn_local(async move { (name, probe::ask(&backend, wait).await) })
         })
         .collect();
     let mut heard = Vec::new();

@@ -4,6 +4,7 @@
 //! that may be changed here is what backends are owed: `permit` says by whom.
 
 pub mod debt;
+pub mod everywhere;
 pub mod exposition;
 pub mod flush;
 pub mod health;
@@ -34,7 +35,10 @@ pub enum Asked {
     /// `/ready/NAME`; `None` where no backend has the name.
     ReadyBackend(Option<BackendId>),
     /// `/status`
-    Status,
+    Status {
+        /// Of outputs over UDP too, which belong to no HTTP listener.
+        with_udp: bool,
+    },
     /// `/metrics`
     Metrics,
     /// `/admin/flush`, by somebody who may.
@@ -71,8 +75,8 @@ pub async fn answer(
             let why_not = ready::why_not_backend(world, backend);
             readiness(out, why_not.as_deref(), opts)
         }
-        Asked::Status => {
-            let status = status::page(world, &listener.outputs, wall_ms(shard));
+        Asked::Status { with_udp } => {
+            let status = status::page(world, &listener.outputs, with_udp, wall_ms(shard));
             page(out, JSON, &status, opts)
         }
         Asked::Metrics => {
@@ -111,6 +115,17 @@ pub fn is_up(world: &World, backend: BackendId) -> bool {
         .metrics
         .iter()
         .all(|shard| shard.backends[backend.0].up.get() == 1)
+}
+
+/// What a page about `outputs` calls one of them: as in the file, unless two of them are called so.
+fn called(world: &World, outputs: &[BackendId], id: BackendId) -> String {
+    let plan = |id: &BackendId| &world.plan.backends[id.0];
+    let own = plan(&id);
+    let namesakes = outputs.iter().filter(|other| plan(other).name == own.name);
+    match namesakes.count() {
+        0 | 1 => own.name.clone(),
+        _ => own.label.clone(),
+    }
 }
 
 /// Milliseconds since 1970.

@@ -6,13 +6,17 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::debt::{self, Debt};
-use crate::admin::is_up;
+use crate::admin::{called, is_up};
+use crate::metrics::{Counter, OutputMetrics};
 use crate::plan::BackendId;
 use crate::shard::World;
 
 #[derive(Debug, Serialize)]
 struct Page {
     status: BTreeMap<String, Row>,
+    /// Outputs over UDP, which the fork does not show.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    udp: BTreeMap<String, UdpRow>,
 }
 
 /// One backend. `buffering`, `size` and `maxSize` are the fork's.
@@ -35,14 +39,28 @@ struct Row {
     last_error: Option<String>,
 }
 
-/// The page for these backends; all of them for the admin address. `now_ms` is milliseconds since 1970.
-pub fn page(world: &World, outputs: &[BackendId], now_ms: u64) -> String {
-    let rows = outputs.iter().map(|&id| {
-        let plan = &world.plan.backends[id.0];
-        (plan.label.clone(), row(world, id, now_ms))
-    });
+/// One output over UDP: nobody answers there, so this is what was sent.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UdpRow {
+    location: String,
+    mtu: usize,
+    sent_datagrams: u64,
+    sent_bytes: u64,
+    refused: u64,
+    failed: u64,
+}
+
+/// The page for these backends; all of them, and the outputs over UDP, for the admin address. `now_ms` is
+/// milliseconds since 1970.
+pub fn page(world: &World, outputs: &[BackendId], with_udp: bool, now_ms: u64) -> String {
+    let rows = outputs
+        .iter()
+        .map(|&id| (called(world, outputs, id), row(world, id, now_ms)));
+    let udp = (0..world.plan.outputs.len()).filter(|_| with_udp);
     let page = Page {
         status: rows.collect(),
+        udp: udp.map(|place| udp_row(world, place)).collect(),
     };
     serde_json::to_string(&page).unwrap_or_default() + "\n"
 }
@@ -71,6 +89,27 @@ fn row(world: &World, id: BackendId, now_ms: u64) -> Row {
             .load_full()
             .map(|words| words.to_string()),
     }
+}
+
+fn udp_row(world: &World, place: usize) -> (String, UdpRow) {
+    let plan = &world.plan.outputs[place];
+    let sum = |of: fn(&OutputMetrics) -> &Counter| -> u64 {
+        let shards = world.metrics.iter();
+        shards.map(|shard| of(&shard.outputs[place]).get()).sum()
+    };
+    let host = match plan.host.contains(':') {
+        true => format!("[{}]", plan.host),
+        false => plan.host.clone(),
+    };
+    let row = UdpRow {
+        location: format!("{host}:{}", plan.port),
+        mtu: plan.mtu,
+        sent_datagrams: sum(|output| &output.datagrams),
+        sent_bytes: sum(|output| &output.bytes),
+        refused: sum(|output| &output.refused),
+        failed: sum(|output| &output.failed),
+    };
+    (plan.label.clone(), row)
 }
 
 fn state(is_up: bool, is_level: bool) -> &'static str {

@@ -7,14 +7,16 @@ use std::rc::Rc;
 use futures_lite::future::{poll_fn, yield_now};
 
 use crate::backend::answer::{AnswerReader, Fed, Reply};
+use crate::backend::compress::{Held, is_worth_it};
 use crate::backend::exchange::connect;
 use crate::backend::flight::Request;
 use crate::backend::outcome::Failure;
 use crate::backend::pool::Backend;
-use crate::backend::request::push_head;
+use crate::backend::request::{Coding, push_head};
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::limits;
+use crate::limits::beside::COMPRESSED_KEEP_BYTES;
 
 /// A connection to a backend, kept between requests.
 pub struct Errand {
@@ -22,6 +24,8 @@ pub struct Errand {
     stream: Option<Stream>,
     reader: AnswerReader,
     head: Vec<u8>,
+    /// The body, where it is compressed for this backend.
+    packed: Vec<u8>,
 }
 
 impl Errand {
@@ -32,6 +36,7 @@ impl Errand {
             stream: None,
             reader: AnswerReader::default(),
             head: Vec::new(),
+            packed: Vec::new(),
         }
     }
 
@@ -52,8 +57,12 @@ impl Errand {
             .driver
             .now()
             .after(self.backend.plan.timeout);
-        self.head.clear();
-        push_head(&mut self.head, &self.backend.plan, request, body.len());
+        let mut packed = std::mem::take(&mut self.packed);
+        let _held = self.begin(request, body, &mut packed);
+        let body = match packed.is_empty() {
+            true => body,
+            false => &packed,
+        };
         let was_open = self.stream.is_some();
         let mut sent = self.exchange(body, reply, due).await;
         if was_open && sent == Err(Failure::Closed) {
@@ -64,7 +73,32 @@ impl Errand {
             Ok(()) => self.backend.answered(),
             Err(failure) => self.backend.failed(failure, failure.words()),
         }
+        packed.clear();
+        if packed.capacity() <= COMPRESSED_KEEP_BYTES {
+            self.packed = packed;
+        }
         sent
+    }
+
+    /// Puts the head together, and the body if it is compressed for this backend.
+    fn begin(&mut self, request: &Request, body: &[u8], packed: &mut Vec<u8>) -> Option<Held> {
+        let plan = &self.backend.plan;
+        self.head.clear();
+        packed.clear();
+        let held = match is_worth_it(plan, request, body.len()) {
+            false => None,
+            true => self.backend.around.packer.pack(
+                body.len(),
+                |deflater| deflater.push(body),
+                |whole| packed.extend_from_slice(whole),
+            ),
+        };
+        let (bytes, coding) = match held {
+            None => (body.len(), Coding::AsItIs),
+            Some(_) => (packed.len(), Coding::Gzip),
+        };
+        push_head(&mut self.head, plan, request, bytes, coding);
+        held
     }
 
     async fn exchange(

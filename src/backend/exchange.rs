@@ -17,22 +17,24 @@ use futures_lite::FutureExt;
 use futures_lite::future::poll_fn;
 
 use crate::backend::answer::{AnswerReader, Fed, Reply};
+use crate::backend::compose::compose;
+use crate::backend::compress::Held;
 use crate::backend::lane::Job;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::backend::pool::Backend;
-use crate::backend::request::{push_head, push_joined_head};
 use crate::clock::Moment;
 use crate::engine::driver::Driver;
 use crate::engine::stream::Stream;
 use crate::events::Event;
-use crate::limits;
+use crate::limits::beside::COMPRESSED_KEEP_BYTES;
 
 /// A connection to a backend.
 pub struct Link {
     backend: Rc<Backend>,
     stream: OnceCell<Stream>,
-    /// The head, and the bodies where they are small; a large body is sent from its flight.
+    /// The head, and the bodies where they are small or compressed; a large body is sent from its flight.
     out: RefCell<Vec<u8>>,
+    compressed: RefCell<Option<Held>>,
     sent: Cell<usize>,
     total: Cell<usize>,
     send_failed: Cell<bool>,
@@ -71,6 +73,7 @@ impl Link {
             backend: Rc::clone(backend),
             stream: OnceCell::new(),
             out: RefCell::default(),
+            compressed: RefCell::default(),
             sent: Cell::new(0),
             total: Cell::new(0),
             send_failed: Cell::new(false),
@@ -176,7 +179,9 @@ impl Link {
         stream.set_deadline(first.due);
         let out = &mut *self.out.borrow_mut();
         out.clear();
-        self.total.set(compose(out, &self.backend, jobs));
+        let (total, compressed) = compose(out, &self.backend, jobs);
+        self.total.set(total);
+        *self.compressed.borrow_mut() = compressed;
         jobs.iter_mut().for_each(|job| job.sent = now);
         self.sent.set(0);
         self.send_failed.set(false);
@@ -319,6 +324,7 @@ impl Link {
         {
             return false;
         }
+        self.let_go();
         let mut jobs = self.jobs.take();
         jobs.iter_mut().for_each(|job| job.retried = true);
         if self.joined.replace(false) {
@@ -344,7 +350,16 @@ impl Link {
         }
     }
 
+    /// A compressed body is no longer needed. It may be large, and there may be many links.
+    fn let_go(&self) {
+        let out = &mut *self.out.borrow_mut();
+        if self.compressed.take().is_some() && out.capacity() > COMPRESSED_KEEP_BYTES {
+            *out = Vec::new();
+        }
+    }
+
     fn take_jobs(&self) -> Option<Vec<Job>> {
+        self.let_go();
         let jobs = &mut *self.jobs.borrow_mut();
         if jobs.is_empty() {
             return None;
@@ -353,39 +368,6 @@ impl Link {
         std::mem::swap(jobs, &mut settling);
         Some(settling)
     }
-}
-
-/// Puts a request together; how many bytes it has, those in its flight included.
-fn compose(out: &mut Vec<u8>, backend: &Backend, jobs: &[Job]) -> usize {
-    let [job] = jobs else {
-        let bodies: usize = jobs.iter().map(|job| job.ticket.request().body.len()).sum();
-        let newlines = jobs
-            .iter()
-            .filter(|job| !job.ticket.request().body.ends_with(b"\n"))
-            .count();
-        push_joined_head(
-            out,
-            &backend.plan,
-            &jobs[0].ticket.request(),
-            bodies + newlines,
-        );
-        for job in jobs {
-            let request = job.ticket.request();
-            out.extend_from_slice(&request.body);
-            if !request.body.ends_with(b"\n") {
-                out.push(b'\n');
-            }
-        }
-        backend.metrics().merged.add(1);
-        return out.len();
-    };
-    let request = job.ticket.request();
-    push_head(out, &backend.plan, &request, request.body.len());
-    if request.body.len() > limits::COPY_BYTES_MAX {
-        return out.len() + request.body.len();
-    }
-    out.extend_from_slice(&request.body);
-    out.len()
 }
 
 /// Connects to the first of the backend's addresses that takes it, until `due` at most.

@@ -14,6 +14,8 @@
 pub mod answer;
 pub mod asking;
 pub mod backoff;
+mod compose;
+pub mod compress;
 pub mod errand;
 pub mod exchange;
 pub mod flight;

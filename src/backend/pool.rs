@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::backend::asking::Asking;
+use crate::backend::compress::Packer;
 use crate::backend::exchange::Link;
 use crate::backend::flight::Ticket;
 use crate::backend::health::{Change, Health};
@@ -51,6 +52,8 @@ pub struct Surroundings {
     pub events: Events,
     /// Knobs.
     pub tuning: TuningPlan,
+    /// The shard's compressor.
+    pub packer: Rc<Packer>,
     /// Bytes that may wait for this backend; one write is always taken.
     pub held_bytes_max: usize,
 }

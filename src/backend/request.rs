@@ -4,13 +4,28 @@ use crate::backend::flight::Request;
 use crate::http::response::push_decimal;
 use crate::plan::BackendPlan;
 
+/// How a body is coded, beside what the client's headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// As it came.
+    AsItIs,
+    /// Compressed here.
+    Gzip,
+}
+
 /// Appends the head of a write: the client's query and headers, the backend's path, host and
 /// credentials, and one `Content-Length`.
-pub fn push_head(out: &mut Vec<u8>, backend: &BackendPlan, request: &Request, body_bytes: usize) {
+pub fn push_head(
+    out: &mut Vec<u8>,
+    backend: &BackendPlan,
+    request: &Request,
+    body_bytes: usize,
+    coding: Coding,
+) {
     let path = request.kind.path(&backend.endpoints);
     push_start(out, "POST", path.as_bytes(), backend, request);
     out.extend_from_slice(&request.headers);
-    push_length(out, body_bytes);
+    push_length(out, body_bytes, coding);
 }
 
 /// Appends the head of a joined write: of the client's headers only the credentials, which are the
@@ -20,10 +35,11 @@ pub fn push_joined_head(
     backend: &BackendPlan,
     request: &Request,
     body_bytes: usize,
+    coding: Coding,
 ) {
     let path = request.kind.path(&backend.endpoints);
     push_start(out, "POST", path.as_bytes(), backend, request);
-    push_length(out, body_bytes);
+    push_length(out, body_bytes, coding);
 }
 
 /// Whether two writes may go as one request: the same target and the same credentials.
@@ -69,7 +85,10 @@ pub(super) fn push_start(
     }
 }
 
-fn push_length(out: &mut Vec<u8>, body_bytes: usize) {
+fn push_length(out: &mut Vec<u8>, body_bytes: usize, coding: Coding) {
+    if coding == Coding::Gzip {
+        out.extend_from_slice(b"Content-Encoding: gzip\r\n");
+    }
     out.extend_from_slice(b"Content-Length: ");
     push_decimal(body_bytes as u64, out);
     out.extend_from_slice(b"\r\n\r\n");

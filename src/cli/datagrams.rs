@@ -17,7 +17,7 @@ use rustix::net::sockopt::{
     set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_send_buffer_size,
 };
 
-use crate::limits::{TOOL_DATAGRAMS, TOOL_UDP_BUFFER_BYTES};
+use crate::limits::tools::{TOOL_DATAGRAMS, TOOL_UDP_BUFFER_BYTES};
 
 /// A socket that takes datagrams, and the last batch of them.
 pub(super) struct Mailbox {

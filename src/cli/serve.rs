@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use crate::boot;
 use crate::cli::load;
 use crate::config::problem::Problem;
-use crate::plan::Plan;
+use crate::plan::{LogLevel, Plan};
 
 /// Wrong configuration or arguments.
 pub const EXIT_WRONG: u8 = 1;
@@ -16,7 +16,8 @@ pub const EXIT_WRONG: u8 = 1;
 pub const EXIT_START: u8 = 2;
 
 /// Runs the relay. 0 after a drain, 1 for a wrong configuration, 2 when it could not start.
-pub fn run(config: Option<&Path>) -> ExitCode {
+/// `verbose` logs more than is configured.
+pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
     let effective = match load::load(config) {
         Ok(effective) => effective,
         Err(problems) => {
@@ -26,7 +27,7 @@ pub fn run(config: Option<&Path>) -> ExitCode {
             return ExitCode::from(EXIT_WRONG);
         }
     };
-    let plan = effective.plan;
+    let plan = spoken_as(effective.plan, verbose);
     if !plan.refused.is_empty() {
         for sentence in &plan.refused {
             eprintln!("influxdb-relay: {sentence}");
@@ -38,7 +39,7 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     for sentence in plan.not_in_force.iter().chain(&plan.notes) {
         tracing::warn!("{sentence}");
     }
-    let again = || again(config);
+    let again = || again(config, verbose);
     match boot::run(plan, &again) {
         Ok(()) => {
             tracing::info!("drained");
@@ -52,13 +53,21 @@ pub fn run(config: Option<&Path>) -> ExitCode {
 }
 
 /// The plan as the file and the environment make it now.
-fn again(config: Option<&Path>) -> Result<Plan, Vec<String>> {
+fn again(config: Option<&Path>, verbose: bool) -> Result<Plan, Vec<String>> {
     let words = |problems: Vec<Problem>| -> Vec<String> {
         problems.iter().map(Problem::to_string).collect()
     };
     let plan = load::load(config).map_err(words)?.plan;
     match plan.refused.is_empty() {
-        true => Ok(plan),
+        true => Ok(spoken_as(plan, verbose)),
         false => Err(plan.refused),
     }
+}
+
+/// The plan with the level of the log that `-v` asks for.
+fn spoken_as(mut plan: Plan, verbose: bool) -> Plan {
+    if verbose {
+        plan.log.level = LogLevel::Debug;
+    }
+    plan
 }

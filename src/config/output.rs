@@ -75,6 +75,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, mode: Mode) -> Optio
     let links_max = count(reader, section, "max-connections", &links, bound::LINKS_MAX);
     let merge = reader.take(section, "merge", &MERGE, false);
     let drop_responses = reader.take(section, "drop-responses", &Flag, false);
+    let compress = reader.take(section, "compress", &Flag, false);
     let writes = reader.take(section, "write", &Flag, true);
     let queries = reader.take(section, "query", &Flag, true);
     let owed_bytes_max = read_buffer(reader, section, writes);
@@ -100,6 +101,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, mode: Mode) -> Optio
         links_max,
         merge,
         drop_responses,
+        compress,
         writes,
         queries,
         owed_bytes_max,
@@ -338,12 +340,6 @@ fn read_later(reader: &mut Reader<'_>, section: &Section<'_>, tls: bool) {
         "client-cert",
         &PATH,
         "this version has no TLS, so it shows it to nobody",
-    );
-    reader.later(
-        section,
-        "compress",
-        &Flag,
-        "this version does not compress: bodies go as they came",
     );
     let skip = reader.take(section, "skip-tls-verification", &Flag, false);
     let called = reader.called(section, "skip-tls-verification");

@@ -304,6 +304,7 @@ fn backend(name: String, url: Location) -> BackendPlan {
         links_max: bound::LINKS_MAX,
         merge: false,
         drop_responses: false,
+        compress: false,
         writes: true,
         queries: false,
         owed_bytes_max: 0,

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use futures_lite::future::poll_fn;
 
-use crate::admin;
+use crate::admin::{self, everywhere};
 use crate::engine::stream::Stream;
 use crate::fanout::{self, Output};
 use crate::front::in_force::{Current, Entrance};
@@ -66,6 +66,7 @@ impl Connection<'_> {
         match std::mem::replace(&mut begun.wish, Wish::Options("")) {
             Wish::Write(admitted) => self.write(begun, admitted).await,
             Wish::Query(admitted, question) => self.query(begun, admitted, &question).await,
+            Wish::Everywhere(admitted) => self.everywhere(begun, admitted).await,
             Wish::Ask(asked) => {
                 let mut out = Vec::new();
                 let Current { shard, door, .. } = &self.intake.current;
@@ -185,6 +186,24 @@ impl Connection<'_> {
         begun.opts.keep_alive = answered.reusable;
         drop(admitted);
         self.answer(&begun, answered.status, b"").await
+    }
+
+    /// Reads the body of a question to every backend, and answers what they say.
+    async fn everywhere(&mut self, mut begun: Begun, admitted: Admitted) -> io::Result<bool> {
+        if let BodyEnd::Refused(refusal) = self.intake.body(&mut begun, &admitted).await? {
+            drop(admitted);
+            return self.refuse(&begun, refusal, b"").await;
+        }
+        if let Err(gone) = self.ready(&admitted).await {
+            drop(admitted);
+            return self.refuse(&begun, gone, b"").await;
+        }
+        let Current { shard, door, .. } = &self.intake.current;
+        let (outputs, ticket) = (&door.plan.outputs, &admitted.ticket);
+        let mut out = Vec::new();
+        let status = everywhere::ask(shard, outputs, ticket, begun.opts, &mut out).await;
+        drop(admitted);
+        self.answer(&begun, status, &out).await
     }
 
     /// What came is no request: it is answered, and nothing that follows it can be trusted.

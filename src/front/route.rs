@@ -24,6 +24,8 @@ pub enum Route {
     Status,
     /// To the counters.
     Metrics,
+    /// To every backend, whatever it does, and its answers back.
+    Everywhere,
     /// To the dropping of what backends are owed.
     Flush,
     /// OPTIONS: 204 with these methods.
@@ -66,6 +68,7 @@ pub fn route(method: Method, path: &[u8], admin: bool) -> (Path, Route) {
         _ if !admin && is_label_values(path) => {
             return query(method, Path::PromQuery, Language::PromQl);
         }
+        b"/admin" => return post(method, Path::Admin, Route::Everywhere),
         b"/admin/flush" => return post(method, Path::Flush, Route::Flush),
         b"/metrics" if admin => (Path::Metrics, Route::Metrics),
         b"/ping" => (Path::Ping, Route::Ping),
@@ -166,20 +169,25 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_posted_at_both_doors() {
+    fn what_changes_something_is_posted_at_both_doors() {
         for admin in [false, true] {
-            for (method, want) in [
-                (Method::Post, Route::Flush),
-                (Method::Options, Route::Options("POST")),
-                (Method::Get, Route::WrongMethod("POST")),
-                (Method::Head, Route::WrongMethod("POST")),
-                (Method::Put, Route::WrongMethod("POST")),
-                (Method::Delete, Route::WrongMethod("POST")),
+            for (path, label, posted) in [
+                (&b"/admin"[..], Path::Admin, Route::Everywhere),
+                (b"/admin/flush", Path::Flush, Route::Flush),
             ] {
-                assert_eq!(route(method, b"/admin/flush", admin), (Path::Flush, want));
+                for (method, want) in [
+                    (Method::Post, posted),
+                    (Method::Options, Route::Options("POST")),
+                    (Method::Get, Route::WrongMethod("POST")),
+                    (Method::Head, Route::WrongMethod("POST")),
+                    (Method::Put, Route::WrongMethod("POST")),
+                    (Method::Delete, Route::WrongMethod("POST")),
+                ] {
+                    assert_eq!(route(method, path, admin), (label, want));
+                }
             }
             for path in [
-                &b"/admin"[..],
+                &b"/admins"[..],
                 b"/admin/",
                 b"/admin/flush/",
                 b"/Admin/flush",

@@ -3,7 +3,7 @@
 use crate::admin::Asked;
 use crate::admin::permit::{self, At, Sender};
 use crate::clock::Moment;
-use crate::front::body::BodyReader;
+use crate::front::body::{BodyReader, Progress};
 use crate::front::route::{Route, route, verb};
 use crate::http::header::HeaderSpace;
 use crate::http::request::{Framing, Method, Parsed, Refusal, RequestHead};
@@ -31,6 +31,8 @@ pub enum Wish {
     Write(Admitted),
     /// To be answered by a backend, once its body has come.
     Query(Admitted, Question),
+    /// To be asked of every backend, once its body has come.
+    Everywhere(Admitted),
     /// To be told something.
     Ask(Asked),
     /// To know the methods.
@@ -100,8 +102,14 @@ pub fn begin(
         Route::ReadyBackend(prefix) => {
             Wish::Ask(Asked::ReadyBackend(named(shard, &asked.path[prefix..])))
         }
-        Route::Status => Wish::Ask(Asked::Status),
+        Route::Status => Wish::Ask(Asked::Status {
+            with_udp: door.admin,
+        }),
         Route::Metrics => Wish::Ask(Asked::Metrics),
+        Route::Everywhere => match admit_everywhere(shard, door, &head, asked.query) {
+            Ok(admitted) => Wish::Everywhere(admitted),
+            Err(refusal) => Wish::Denied(refusal, None),
+        },
         Route::Flush => match may_change(shard, door, &head) {
             Ok(()) => Wish::Ask(Asked::Flush),
             Err(refusal) => Wish::Denied(refusal, None),
@@ -128,6 +136,34 @@ pub fn begin(
     Ok(Some((begun, head.head_len)))
 }
 
+impl Wish {
+    /// What its body belongs to; `None` if nobody wants it.
+    fn admitted(&self) -> Option<&Admitted> {
+        match self {
+            Self::Write(admitted) | Self::Query(admitted, _) | Self::Everywhere(admitted) => {
+                Some(admitted)
+            }
+            Self::Ask(_) | Self::Options(_) | Self::Denied(..) => None,
+        }
+    }
+}
+
+impl Begun {
+    /// Takes what belongs to the body, and throws it away if nobody wants it.
+    fn feed(&mut self, shard: &Shard, bytes: &[u8]) -> Result<Progress, Refusal> {
+        let bytes_max = shard.world.plan.limits.body_bytes_max;
+        let progress = match self.wish.admitted() {
+            Some(admitted) => {
+                let body = &mut admitted.ticket.request_mut().body;
+                self.body.feed(bytes, body, bytes_max)?
+            }
+            None => self.body.feed(bytes, &mut Vec::new(), bytes_max)?,
+        };
+        self.whole = progress.done;
+        Ok(progress)
+    }
+}
+
 /// Reads a head from what was left over and what came; what is beyond it stays in the inbox.
 ///
 /// # Errors
@@ -141,11 +177,17 @@ pub fn take(
 ) -> Result<Option<Begun>, Refusal> {
     if !inbox.is_empty() {
         inbox.extend_from_slice(bytes);
-        let begun = begin(shard, door, inbox, started)?;
-        return Ok(begun.map(|(begun, taken)| {
-            inbox.drain(..taken);
-            begun
-        }));
+        let Some((mut begun, taken)) = begin(shard, door, inbox, started)? else {
+            return Ok(None);
+        };
+        inbox.drain(..taken);
+        // A wanted body is read from the inbox later; one that is not is thrown away now, so that the
+        // connection may go on where it has come whole.
+        if !begun.whole && begun.wish.admitted().is_none() {
+            let progress = begun.feed(shard, inbox)?;
+            inbox.drain(..progress.taken);
+        }
+        return Ok(Some(begun));
     }
     let Some((mut begun, taken)) = begin(shard, door, bytes, started)? else {
         inbox.extend_from_slice(bytes);
@@ -154,16 +196,7 @@ pub fn take(
     let mut rest = &bytes[taken..];
     // The usual case: the body has come with its head, and goes straight to the flight.
     if !begun.whole {
-        let bytes_max = shard.world.plan.limits.body_bytes_max;
-        let progress = match &begun.wish {
-            Wish::Write(admitted) | Wish::Query(admitted, _) => {
-                begun
-                    .body
-                    .feed(rest, &mut admitted.ticket.request_mut().body, bytes_max)?
-            }
-            _ => begun.body.feed(rest, &mut Vec::new(), bytes_max)?, // not wanted: thrown away
-        };
-        begun.whole = progress.done;
+        let progress = begun.feed(shard, rest)?;
         rest = &rest[progress.taken..];
     }
     inbox.extend_from_slice(rest);
@@ -186,6 +219,22 @@ fn may_change(shard: &Shard, door: &Door, head: &RequestHead<'_, '_>) -> Result<
         has_origin: head.header("origin").is_some(),
     };
     permit::check(token.map(|token| token.0.as_str()), at, sender)
+}
+
+/// Takes a question to every backend. The admin token is the relay's own: no backend is sent it.
+fn admit_everywhere(
+    shard: &Shard,
+    door: &Door,
+    head: &RequestHead<'_, '_>,
+    query: &[u8],
+) -> Result<Admitted, Refusal> {
+    may_change(shard, door, head)?;
+    let admitted = write::admit_question(shard, head, query)?;
+    let admin = shard.world.plan.admin.as_ref();
+    if admin.is_some_and(|admin| admin.token.is_some()) {
+        admitted.ticket.request_mut().authorization.clear();
+    }
+    Ok(admitted)
 }
 
 /// The backend whose name, or label, this path segment is; a name may come percent-encoded.

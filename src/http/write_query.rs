@@ -73,6 +73,35 @@ pub fn write_query(
     })
 }
 
+/// Appends the query of a remote-write that the backends get: as it came, but where it names a `db`, and so
+/// means an InfluxDB, `default_rp` is for one without `rp`, or whose first `rp` is empty. Once per write.
+pub fn remote_write_query(query: &[u8], default_rp: Option<&str>, out: &mut Vec<u8>) {
+    let is = |piece: &[u8], name: &str| Pair::of(piece).is_some_and(|pair| key_is(pair.key, name));
+    let pieces = || query.split(|&byte| byte == b'&');
+    let meant = |_: &&str| pieces().any(|piece| is(piece, "db"));
+    let Some(default_rp) = default_rp.filter(meant) else {
+        out.extend_from_slice(query);
+        return;
+    };
+    let mut is_open = true;
+    for (place, piece) in pieces().enumerate() {
+        if place > 0 {
+            out.push(b'&');
+        }
+        let is_rp = is_open && is(piece, "rp");
+        is_open &= !is_rp;
+        if is_rp && Pair::of(piece).is_some_and(|pair| value_is_empty(pair.value)) {
+            push_rp(default_rp, out);
+        } else {
+            out.extend_from_slice(piece);
+        }
+    }
+    if is_open {
+        out.push(b'&');
+        push_rp(default_rp, out);
+    }
+}
+
 /// The unit, and its pair in the spelling of the dialect; `auto` has no better one.
 fn push_precision(
     piece: &[u8],
@@ -109,6 +138,26 @@ const UNIT_BYTES_MAX: usize = 11;
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_remote_write_gets_a_retention_policy_where_it_names_a_db() {
+        for (query, want) in [
+            ("", ""),
+            ("a=b", "a=b"),
+            ("db=x", "db=x&rp=y%20z"),
+            ("db=x&rp=", "db=x&rp=y%20z"),
+            ("rp&db=x&u=a", "rp=y%20z&db=x&u=a"),
+            ("db=x&rp=own&rp=", "db=x&rp=own&rp="),
+            ("db=x&&a;b", "db=x&&a;b&rp=y%20z"),
+        ] {
+            let mut out = Vec::new();
+            super::remote_write_query(query.as_bytes(), Some("y z"), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), want, "{query}");
+            let mut out = Vec::new();
+            super::remote_write_query(query.as_bytes(), None, &mut out);
+            assert_eq!(out, query.as_bytes());
+        }
+    }
+
     use super::write_query;
     use crate::http::precision::{Dialect, Precision};
 

@@ -12,6 +12,7 @@
 //! what is wrong with it the backends say, so that a client hears what it would hear without a
 //! relay. A datagram has no answer, and its lines leave among strangers': those are judged.
 
+pub mod deflate;
 pub mod gzip;
 pub mod judge;
 mod key;

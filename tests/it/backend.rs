@@ -78,6 +78,29 @@ impl Backend {
         Self { address, seen }
     }
 
+    /// A backend that accepts at once, and keeps nothing of what it was sent.
+    pub(crate) fn forgetful() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut reader = BufReader::new(stream.try_clone().ok()?);
+                    while request(&mut reader).is_some() {
+                        (&stream)
+                            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                            .ok()?;
+                    }
+                    Some(())
+                });
+            }
+        });
+        Self {
+            address,
+            seen: Arc::default(),
+        }
+    }
+
     /// An address where nobody listens, and nobody will: the port stays taken.
     pub(crate) fn nobody() -> String {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

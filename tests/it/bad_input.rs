@@ -248,6 +248,31 @@ fn a_connection_survives_a_refusal_whose_end_is_known() {
 }
 
 #[test]
+fn a_refusal_in_a_row_of_requests_ends_only_itself() {
+    let backend = Backend::accepting();
+    let relay = Relay::start(&[("a", &backend.address)], &QUICK);
+    let rows = [
+        ("/write", 400),
+        ("/nowhere", 404),
+        ("/write?db=x", 204),
+        ("/write?db=x&precision=d", 400),
+        ("/ping", 405),
+        ("/write?db=x", 204),
+    ];
+    let chunks = "Transfer-Encoding: chunked\r\n\r\n7\r\nm v=1 1\r\n0\r\n\r\n";
+    for body in ["Content-Length: 7\r\n\r\nm v=1 1", chunks] {
+        let row = rows.map(|(target, _)| format!("POST {target} HTTP/1.1\r\nHost: r\r\n{body}"));
+        let mut client = Client::new(&relay.http);
+        client.send(row.concat().as_bytes());
+        for (target, status) in rows {
+            let answer = client.answer().map(|answer| answer.status);
+            assert_eq!(answer, Some(status), "{target}");
+        }
+    }
+    assert_eq!(backend.seen().len(), 4);
+}
+
+#[test]
 fn a_client_that_vanishes_leaves_nothing() {
     let backend = Backend::accepting();
     let relay = Relay::start(&[("a", &backend.address)], &QUICK);

@@ -60,6 +60,12 @@ impl Client {
         self
     }
 
+    /// Ends the connection by a reset: what was not read on either side is gone.
+    pub(crate) fn reset(&mut self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Reads one answer; `None` when the relay has closed.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
         self.answer_to("POST")

@@ -3,15 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a test fails by panicking
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // a scripted backend is no shard
 
+mod admin;
 mod answers;
 mod backend;
 mod bad_input;
 mod balance;
 mod balancers;
 mod client;
+mod compress;
 mod datagrams;
 mod drain;
 mod edges;
+mod goforks;
+mod hostile;
 mod influxd;
 mod query;
 mod query_influxd;

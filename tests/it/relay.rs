@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -11,8 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) struct Relay {
     child: Child,
     said: Arc<Mutex<String>>,
-    /// Where it takes writes.
+    /// Where it takes writes: the first listener.
     pub(crate) http: String,
+    /// All listeners, in the order of the file.
+    pub(crate) doors: Vec<String>,
     /// Where it shows itself.
     pub(crate) admin: String,
     /// Where it takes datagrams.
@@ -94,6 +97,18 @@ impl Relay {
         })
     }
 
+    /// A relay that reads a file with this text.
+    pub(crate) fn of_text(text: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("relay-{}-{number}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, text).unwrap();
+        let relay = Self::of_file(&file);
+        std::fs::remove_file(&file).unwrap();
+        relay
+    }
+
     fn run(command: &mut Command) -> Result<Self, Refused> {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -110,7 +125,7 @@ impl Relay {
             said.push_str(&line);
             line.clear();
         }
-        let is_whole = addresses.len() == 2 || (addresses.len() == 1 && !udp.is_empty());
+        let is_whole = addresses.len() >= 2 || (addresses.len() == 1 && !udp.is_empty());
         if !is_ready || !is_whole {
             let _gone = child.kill();
             let code = child.wait().unwrap().code();
@@ -122,9 +137,27 @@ impl Relay {
             child,
             said,
             admin: addresses.pop().unwrap(),
-            http: addresses.pop().unwrap_or_default(),
+            http: addresses.first().cloned().unwrap_or_default(),
+            doors: addresses,
             udp,
         })
+    }
+
+    /// Kibibytes of a row of `/proc/PID/status`, such as `VmRSS`.
+    pub(crate) fn kib(&self, row: &str) -> u64 {
+        let file = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(file).unwrap();
+        let found = status
+            .lines()
+            .find_map(|line| line.strip_prefix(row)?.strip_prefix(':'));
+        let number = found.unwrap().split_whitespace().next().unwrap();
+        number.parse().unwrap()
+    }
+
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).unwrap().count()
     }
 
     /// What it has logged until now.

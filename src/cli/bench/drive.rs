@@ -10,7 +10,8 @@ use super::client::{Client, Flight, Heard};
 use super::load::{Load, Schedule};
 use super::report::{Loss, Tally};
 use crate::cli::poll::{self, Nanos, Poll, Ready, Trigger};
-use crate::limits::{BENCH_CONNECT_REST, BENCH_CONNECT_WAIT_MAX, TICK, TOOL_READ_BYTES};
+use crate::limits::TICK;
+use crate::limits::tools::{BENCH_CONNECT_REST, BENCH_CONNECT_WAIT_MAX, TOOL_READ_BYTES};
 
 /// One target, with what is sent to it.
 pub(super) struct Lane {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::duration;
 use super::poll;
 use crate::boot::kernel;
-use crate::limits::{BENCH_CONNECTIONS_MAX, BENCH_LINES_MAX};
+use crate::limits::tools::{BENCH_CONNECTIONS_MAX, BENCH_LINES_MAX};
 use drive::{Drive, Lane, Pace};
 use load::Load;
 use report::Frame;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::account::{Points, recorded, selected};
 use super::talk::Talk;
-use crate::limits::TOOL_WAIT_MAX;
+use crate::limits::tools::TOOL_WAIT_MAX;
 
 /// A process with an address that stays.
 pub(super) struct Actor {

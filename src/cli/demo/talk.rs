@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::limits::{TOOL_ANSWER_BYTES_MAX, TOOL_WAIT_MAX};
+use crate::limits::tools::{TOOL_ANSWER_BYTES_MAX, TOOL_WAIT_MAX};
 
 /// A connection that is kept between requests, and made anew when it has died.
 pub(super) struct Talk {

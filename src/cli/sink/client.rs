@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::desk::{Desk, Then};
 use super::request::{Parsed, parse};
-use crate::limits::TOOL_READ_BYTES;
+use crate::limits::tools::TOOL_READ_BYTES;
 
 /// What becomes of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 use super::count::{Counts, points};
 use super::request::{Request, Route};
 use crate::cli::datagrams::Mailbox;
-use crate::limits::{SINK_BODY_BYTES_MAX, SINK_DATAGRAMS_BEFORE_STATS, TOOL_DATAGRAMS};
+use crate::limits::tools::{SINK_BODY_BYTES_MAX, SINK_DATAGRAMS_BEFORE_STATS, TOOL_DATAGRAMS};
 
 /// Counts requests and datagrams, records bodies and writes answers.
 pub(super) struct Desk {

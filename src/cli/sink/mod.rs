@@ -15,7 +15,8 @@ use super::datagrams::Mailbox;
 use super::duration;
 use super::poll::{self, Nanos, Poll, Ready, Trigger};
 use crate::boot::kernel;
-use crate::limits::{ACCEPT_REST, SINK_DATAGRAMS_PER_TURN, TOOL_READ_BYTES};
+use crate::limits::ACCEPT_REST;
+use crate::limits::tools::{SINK_DATAGRAMS_PER_TURN, TOOL_READ_BYTES};
 use client::{Client, Fate};
 use desk::Desk;
 

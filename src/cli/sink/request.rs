@@ -9,7 +9,8 @@ use std::ops::Range;
 use httparse::{Request as Head, Status};
 
 use crate::cli::chunked::{self, Chunked};
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, SINK_BODY_BYTES_MAX};
+use crate::limits::tools::SINK_BODY_BYTES_MAX;
+use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// What is asked for. The number of each is its row in the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::Stop;
-use crate::limits::{DEAD_LETTER_BYTES_MAX, TOOL_READ_BYTES};
+use crate::limits::DEAD_LETTER_BYTES_MAX;
+use crate::limits::tools::TOOL_READ_BYTES;
 use crate::spool::dead_letter::{DeadLetter, without_credentials};
 
 /// The dead letters of one backend.

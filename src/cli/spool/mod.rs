@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use super::serve::{EXIT_START, EXIT_WRONG};
 use crate::boot::kernel;
-use crate::limits::SHOW_RECORDS;
+use crate::limits::tools::SHOW_RECORDS;
 use crate::spool::unusable::Unusable;
 
 mod drop;

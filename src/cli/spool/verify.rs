@@ -11,7 +11,7 @@ use super::letters::{self, LetterFile, Letters, Line};
 use super::look::{Log, Piece, Spool};
 use super::walk::{Gap, Met, Walk, Why};
 use super::{EXIT_DAMAGED, Stop, VerifyArgs};
-use crate::limits::TOOL_READ_BYTES;
+use crate::limits::tools::TOOL_READ_BYTES;
 use crate::spool::{cursors, old_log};
 
 pub(super) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<u8, Stop> {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::limits::{SET_BODY_BYTES_MAX, SHOW_BODY_BYTES};
+use crate::limits::SET_BODY_BYTES_MAX;
+use crate::limits::tools::SHOW_BODY_BYTES;
 use crate::payload::gzip::{Inflate, Inflater};
 use crate::spool::dead_letter::{without_credentials, without_passwords};
 use crate::spool::record::Parts;

@@ -20,9 +20,9 @@ use crate::cli::bench::drive::Pace;
 use crate::cli::bench::load::Schedule;
 use crate::cli::datagrams::{Mailbox, Outbox};
 use crate::cli::poll::{self, Nanos, Poll, Ready, Trigger};
-use crate::limits::{
-    BENCH_BATCHES_PER_TURN, BENCH_BURST_GAP, BENCH_LINGER_MAX, BENCH_SOCKET_REST, TICK,
-    TOOL_DATAGRAMS,
+use crate::limits::TICK;
+use crate::limits::tools::{
+    BENCH_BATCHES_PER_TURN, BENCH_BURST_GAP, BENCH_LINGER_MAX, BENCH_SOCKET_REST, TOOL_DATAGRAMS,
 };
 
 /// One place that receives.

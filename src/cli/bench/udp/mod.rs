@@ -8,7 +8,7 @@ use super::target;
 use super::{BenchArgs, check_rate, pace, progress_bar, resolve};
 use crate::cli::datagrams::Mailbox;
 use crate::cli::poll::{self, Nanos};
-use crate::limits::{
+use crate::limits::tools::{
     BENCH_LINGER_MAX, BENCH_RECEIVERS_MAX, BENCH_SOCKETS_MAX, TOOL_DATAGRAM_BYTES_MAX,
 };
 use drive::{Drive, Receiver};

@@ -1,6 +1,6 @@
 //! Which lines of one socket have come, in a window that moves on with them. Pure.
 
-use crate::limits::BENCH_SEEN_LINES;
+use crate::limits::tools::BENCH_SEEN_LINES;
 
 /// One bit per line, in a ring.
 pub(super) struct Seen {
@@ -70,7 +70,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::{Arrival, Seen};
-    use crate::limits::BENCH_SEEN_LINES;
+    use crate::limits::tools::BENCH_SEEN_LINES;
 
     #[test]
     fn in_order_late_and_again() {
