@@ -3,6 +3,7 @@
 //! A queue, buffer, count or wait that is not named here does not exist. Each says what gives way.
 //! What an operator may set is a default here and a field of the plan there.
 
+pub mod filter;
 pub mod udp;
 
 use std::time::Duration;
@@ -404,7 +405,6 @@ pub const BENCH_SOCKET_REST: Duration = Duration::from_micros(100);
 pub const BENCH_BATCHES_PER_TURN: usize = 16;
 /// How long `bench` waits for datagrams after the last was sent, whatever still comes.
 pub const BENCH_LINGER_MAX: Duration = Duration::from_secs(10);
-
 /// Records that `spool show` shows where no other count is asked for. Past it it says that there are more.
 pub const SHOW_RECORDS: usize = 100;
 /// Bytes of a body that `spool show` shows. The rest is not shown.
@@ -422,6 +422,7 @@ pub const fn shard_bytes_max() -> usize {
     sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits
+    sum += filter::filters_bytes_max(BODY_BYTES_MAX); // expressions, and a remote-write body among them
     sum + READ_BUFFER_BYTES
 }
 

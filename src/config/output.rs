@@ -102,6 +102,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, mode: Mode) -> Optio
         drop_responses,
         writes,
         queries,
+        filter: None,
         owed_bytes_max,
         replay_batch_bytes_max,
         replay_wait_max,
