@@ -4,6 +4,7 @@
 //! What an operator may set is a default here and a field of the plan there.
 
 pub mod beside;
+pub mod filter;
 pub mod reload;
 pub mod tools;
 pub mod udp;
@@ -375,6 +376,7 @@ pub const fn shard_bytes_max() -> usize {
     sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits
+    sum += filter::filters_bytes_max(BODY_BYTES_MAX); // expressions, and a remote-write body among them
     sum + READ_BUFFER_BYTES + beside::COMPRESSED_BYTES_MAX // and compressed copies on their way
 }
 

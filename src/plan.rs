@@ -343,12 +343,26 @@ pub struct BackendPlan {
     pub writes: bool,
     /// Takes queries.
     pub queries: bool,
+    /// Which points it is to get; `None`: every point.
+    pub filter: Option<FilterPlan>,
     /// Bytes that may be owed to it; 0: what it misses is gone.
     pub owed_bytes_max: u64,
     /// Bytes of one replayed request, if several records go into it.
     pub replay_batch_bytes_max: usize,
     /// Longest wait between two tries to replay.
     pub replay_wait_max: Duration,
+}
+
+/// Which points a backend is to get: those that match all of these. The expressions compile, none is empty,
+/// and each list is sorted, without repetition: backends that are to get the same have equal ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilterPlan {
+    /// What the measurement must match.
+    pub measurements: Vec<String>,
+    /// What the name of each tag must match.
+    pub tags: Vec<String>,
+    /// What the value of each tag must match.
+    pub tag_values: Vec<String>,
 }
 
 /// What a backend is; it fills in the endpoints that are not named.

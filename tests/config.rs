@@ -4,7 +4,7 @@
 use influxdb_relay::config::problem::Problem;
 use influxdb_relay::config::section::Source;
 use influxdb_relay::config::{Effective, Facts, Input, keys, read};
-use influxdb_relay::plan::{BackendId, BackendPlan, Fsync, SpoolPlan, WhenFull};
+use influxdb_relay::plan::{BackendId, BackendPlan, FilterPlan, Fsync, SpoolPlan, WhenFull};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -214,9 +214,19 @@ fn a_file_of_the_veepee_fork_loads_unchanged() {
     assert_eq!(plan.backends[1].timeout, Duration::from_secs(3600));
     assert_eq!(plan.notes.len(), 1, "{:?}", plan.notes);
     let said = plan.not_in_force.join("\n");
-    for word in ["rate-limit", "burst-limit", "filter[0]"] {
+    for word in ["rate-limit", "burst-limit"] {
         assert!(said.contains(word), "{word}: {said}");
     }
+    assert!(!said.contains("filter"), "{said}");
+    assert_eq!(
+        plan.backends[0].filter,
+        Some(FilterPlan {
+            measurements: vec!["bar.*".into()],
+            tags: vec!["foo".into()],
+            tag_values: Vec::new(),
+        })
+    );
+    assert_eq!(plan.backends[1].filter, None);
 }
 
 /// Key path, a right value, what `check` shows; the file is made around it.
@@ -308,7 +318,8 @@ udp.output.location               | "http://u:hunter2@h:1/?db=x&p=hunter2"      
 udp.output.mtu                    | 512                                | 512
 filter.tag-expression             | "^h"                               | ^h
 filter.measurement-expression     | "cpu"                              | cpu
-filter.outputs                    | ["a", "b"]                         | a,b
+filter.tag-value-expression       | "^(a|b)?$"                         | ^(a|b)?$
+filter.outputs                    | ["n", "m"]                         | n,m
 filter.type                       | "x"                                | x
 "#;
 
@@ -479,6 +490,13 @@ http.output.endpoints.write | "/a b"                 | "/a b"                   
 http.output.endpoints       | "/write"               | a text (not a table)                         | [http.output.endpoints]
 udp.output.location         | "h"                    | "h"                                          | host:port
 udp.name                    | "h"                    | "h", which http[0].name is too               | a name of its own
+filter.tag-expression       | "^(host"               | "^(host": unclosed group, at its character 2 | a regular expression such as
+filter.measurement-expression | "a?["                | "a?[": unclosed character class, at its character 3 | a regular expression such as
+filter.tag-value-expression | "(?=a)"                | look-around, including look-ahead and look-behind, is not supported | a regular expression
+filter.measurement-expression | "\\w{1000}"         | Compiled regex exceeds size limit of 1048576 bytes | a regular expression
+filter.measurement-expression | 7                    | 7                                            | a regular expression of at most 4 KiB
+filter.outputs              | "n, other"             | "other", which no output over HTTP is called     | one of m, n
+filter.outputs              | 7                      | 7                                            | an array of names
 "#;
 
 #[test]
@@ -853,8 +871,9 @@ fn how_an_output_is_replayed() {
 
 #[test]
 fn the_environment_replaces_the_first_listener_only() {
+    let unfiltered = FORK.split("[[filter]]").next().unwrap();
     let text = format!(
-        "{FORK}\n[[http]]\nname = \"two\"\nbind-addr = \":9999\"\noutput = [{{ name = \"x\", location = \"http://x\" }}]"
+        "{unfiltered}\n[[http]]\nname = \"two\"\nbind-addr = \":9999\"\noutput = [{{ name = \"x\", location = \"http://x\" }}]"
     );
     let effective = load(
         Some(&text),
@@ -876,6 +895,149 @@ fn the_environment_replaces_the_first_listener_only() {
     assert_eq!((plan.listeners[0].acks, plan.listeners[1].acks), (2, 1));
     assert_eq!(plan.backends[1].timeout, Duration::from_secs(1));
     assert_eq!(plan.backends[2].timeout, Duration::from_secs(10));
+}
+
+/// Two doors with an output `a` each, one that balances, and UDP.
+const DOORS: &str = r#"
+[[http]]
+name = "one"
+output = [{ name = "alpha", location = "http://h:1" }, { name = "b", location = "http://h:2" }, { location = "http://h:3" }]
+[[http]]
+name = "two"
+bind-addr = ":2"
+output = [{ name = "alpha", location = "http://h:1" }, { name = "c", location = "http://h:4" }]
+[[http]]
+name = "three"
+bind-addr = ":3"
+mode = "balance"
+output = [{ name = "relay", location = "http://h:5" }]
+[[udp]]
+bind-addr = ":4"
+output = [{ name = "b", location = "h:5" }, { name = "u", location = "h:6" }, { name = "v", location = "http://h:7?db=x" }]
+"#;
+
+fn some_filter(texts: [&[&str]; 3]) -> Option<FilterPlan> {
+    let [measurements, tags, tag_values] =
+        texts.map(|texts| texts.iter().map(|&text| text.to_owned()).collect());
+    Some(FilterPlan {
+        measurements,
+        tags,
+        tag_values,
+    })
+}
+
+#[test]
+fn filters_go_to_outputs_by_name_in_every_listener() {
+    let effective = file(&format!(
+        r#"{DOORS}
+[[filter]]
+measurement-expression = "^x"
+outputs = ["alpha", "c"]
+[[filter]]
+measurement-expression = "^a"
+tag-expression = "^h"
+tag-value-expression = ""
+outputs = ["http://h:3", "alpha", "c"]
+[[filter]]
+measurement-expression = "^x"
+tag-value-expression = "v"
+outputs = "c"
+[[filter]]
+tag-expression = ""
+outputs = ["b"]
+"#
+    ));
+    let plan = &effective.plan;
+    let both = some_filter([&["^a", "^x"], &["^h"], &[]]);
+    let filters: Vec<_> = plan
+        .backends
+        .iter()
+        .map(|backend| (&*backend.label, backend.filter.clone()))
+        .collect();
+    assert_eq!(
+        filters,
+        [
+            ("one/alpha", both.clone()),
+            ("b", None),
+            ("http://h:3", some_filter([&["^a"], &["^h"], &[]])),
+            ("two/alpha", both),
+            ("c", some_filter([&["^a", "^x"], &["^h"], &["v"]])),
+            ("relay", None),
+            ("v", None),
+        ]
+    );
+    assert_eq!(
+        row(&effective, "filter[1].measurement-expression"),
+        ("^a", Source::File)
+    );
+    assert_eq!(
+        row(&effective, "filter[0].tag-expression"),
+        ("none", Source::Default)
+    );
+    let said = plan.notes.iter().filter(|note| note.contains("filter"));
+    let said: Vec<_> = said.collect();
+    assert_eq!(
+        said,
+        [
+            "filter[3].outputs names \"b\", which a UDP listener has too: points that come by UDP are not filtered"
+        ]
+    );
+    assert!(plan.not_in_force.is_empty(), "{:?}", plan.not_in_force);
+}
+
+#[test]
+fn a_filter_that_holds_for_none_says_so() {
+    let said = |outputs: &str| {
+        let text = format!("{DOORS}\n[[filter]]\nmeasurement-expression = \"^x\"\n{outputs}\n");
+        let plan = file(&text).plan;
+        assert!(plan.backends.iter().all(|backend| backend.filter.is_none()));
+        plan.not_in_force
+    };
+    for name in ["u", "v"] {
+        let said = said(&format!("outputs = [\"{name}\"]"));
+        let right = format!(
+            "filter[0].outputs names \"{name}\", which only a UDP listener has: points that come by UDP are not filtered"
+        );
+        assert_eq!(said, [right]);
+    }
+    for outputs in ["", "outputs = []"] {
+        assert_eq!(
+            said(outputs),
+            ["filter[0] names no outputs: it holds for none"]
+        );
+    }
+}
+
+#[test]
+fn a_filter_of_nobody_and_one_that_would_lose_by_chance_are_refused() {
+    let problem = |name: &str| {
+        let text = format!("{DOORS}\n[[filter]]\noutputs = [\"{name}\"]\n");
+        let problems = load(Some(&text), &[]).expect_err(name);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].to_string()
+    };
+    assert_eq!(
+        problem("alhpa"),
+        "r.toml: filter[0].outputs: found \"alhpa\", which no output over HTTP is called; write `alpha`, or remove it"
+    );
+    assert_eq!(
+        problem("another"),
+        "r.toml: filter[0].outputs: found \"another\", which no output over HTTP is called; write one of alpha, b, c, http://h:3, relay"
+    );
+    assert!(problem("relay").contains("an output of \"three\", whose mode is \"balance\""));
+    // A variable that puts other outputs in the place of the file's leaves no filter behind unseen.
+    let text = format!("{DOORS}\n[[filter]]\noutputs = [\"b\"]\n")
+        .replace("name = \"b\", location = \"h:5\"", "location = \"h:5\"");
+    assert!(load(Some(&text), &[]).is_ok());
+    assert!(load(Some(&text), &[("RELAY_HTTP_OUTPUTS", "z=http://h:1")]).is_err());
+    let udp_only = "[[udp]]\nbind-addr = \":4\"\n[[filter]]\noutputs = [\"x\"]\n";
+    let problems = load(Some(udp_only), &[]).unwrap_err();
+    assert_eq!(
+        problems[0].want,
+        "no filter, as there is no output over HTTP"
+    );
+    let many = format!("{DOORS}\n{}", "[[filter]]\n".repeat(33));
+    assert_eq!(load(Some(&many), &[]).unwrap_err()[0].want, "at most 32");
 }
 
 /// What each line of the reading below begins with, and holds.

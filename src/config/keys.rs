@@ -173,6 +173,7 @@ pub const UDP_OUTPUT: &[Key] = &[
 pub const FILTER: &[Key] = &[
     key("tag-expression", ""),
     key("measurement-expression", ""),
+    key("tag-value-expression", ""),
     key("outputs", ""),
     key("type", ""),
 ];

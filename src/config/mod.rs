@@ -11,10 +11,10 @@
 //! all, and what this version does not act on is said, not passed over. `keys` lists what exists,
 //! `kind` what a key may hold, `reader` fetches one, the other files read one table each.
 
+pub mod filter;
 pub mod goforks;
 pub mod keys;
 pub mod kind;
-pub mod later;
 pub mod listener;
 pub mod location;
 pub mod mode;
@@ -102,7 +102,7 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
     let (udp, mut outputs) = udp::read(&mut reader, &top, &mut doors);
     let spool = spool::settle(&mut reader, spool, &mut doors.backends);
     keep_nothing_for_balance(&mut reader, &mut doors, spool.is_some());
-    later::filters(&mut reader, &top);
+    filter::read(&mut reader, &top, &mut doors, &outputs);
     check_names(&mut reader, &doors, &udp);
     check_addresses(&mut reader, &doors, admin.as_ref(), &udp);
     let udp: Vec<UdpPlan> = udp.into_iter().map(|(plan, _)| plan).collect();

@@ -104,6 +104,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, mode: Mode) -> Optio
         compress,
         writes,
         queries,
+        filter: None,
         owed_bytes_max,
         replay_batch_bytes_max,
         replay_wait_max,

@@ -307,6 +307,7 @@ fn backend(name: String, url: Location) -> BackendPlan {
         compress: false,
         writes: true,
         queries: false,
+        filter: None,
         owed_bytes_max: 0,
         replay_batch_bytes_max: bound::REPLAY_BATCH_BYTES_MAX,
         replay_wait_max: bound::REPLAY_WAIT_MAX,

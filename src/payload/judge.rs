@@ -22,12 +22,10 @@
 //! It is stricter than InfluxDB in a few places that no honest sender comes to; they are marked
 //! *stricter*. `tests/it/udp_judge.rs` asks a real server.
 
-use memchr::memchr3;
-
 use crate::limits::KEY_BYTES_MAX;
 use crate::payload::key::{Key, Repetition};
 use crate::payload::point::{
-    EndedBy, LineEnd, Reading, StringEnd, line_end, read, skip_blanks, string_end,
+    EndedBy, Reading, StringEnd, next_line_end, read, skip_blanks, string_end,
 };
 use crate::payload::value::{Time, time, unquoted};
 
@@ -57,7 +55,7 @@ pub enum Line {
 /// newline, or the length of the body. The next line begins one behind. A time counts units of
 /// `unit_ns` nanoseconds. Once per line; linear; allocates nothing.
 pub fn judge(body: &[u8], start: usize, unit_ns: i64) -> (Line, usize) {
-    let end = end_of_line(body, start);
+    let end = next_line_end(body, start);
     let line = &body[start..end.at];
     let first = skip_blanks(line, 0);
     let verdict = match line.get(first) {
@@ -70,21 +68,6 @@ pub fn judge(body: &[u8], start: usize, unit_ns: i64) -> (Line, usize) {
         },
     };
     (verdict, end.at)
-}
-
-/// [`line_end`], with a short cut for a line without a quote or `\`.
-fn end_of_line(body: &[u8], start: usize) -> LineEnd {
-    match memchr3(b'\n', b'"', b'\\', &body[start..]).map(|found| start + found) {
-        None => LineEnd {
-            at: body.len(),
-            by: EndedBy::Body,
-        },
-        Some(at) if body[at] == b'\n' => LineEnd {
-            at,
-            by: EndedBy::Newline,
-        },
-        Some(_) => line_end(body, start),
-    }
 }
 
 /// Whether a newline or a time can be put behind the line: not within a string, nor behind a `\`,

@@ -9,6 +9,7 @@
 //! A `,`, `=` or space behind a `\` ends nothing, even if that `\` is behind another. `scanKey`.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::limits::{KEY_BYTES_MAX, UNSORTED_TAGS_MAX};
 
@@ -120,32 +121,49 @@ fn has_twins<const MOST: usize>(line: &[u8], measurement_end: usize) -> bool {
     tags.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// The `,` or space that ends the measurement: `scanMeasurement`.
-fn measurement_end(line: &[u8], first: usize) -> Option<usize> {
+/// The `,` or space that ends the measurement which begins at `first`: `scanMeasurement`.
+pub(super) fn measurement_end(line: &[u8], first: usize) -> Option<usize> {
     if line[first] == b',' {
         return None;
     }
     end_of(line, first + 1, |byte| matches!(byte, b',' | b' '))
 }
 
+/// Where one tag lies in its line.
+pub(super) struct Tag {
+    /// Its name.
+    pub(super) name: Range<usize>,
+    /// Its value; behind it is the `,` of the next tag, or the space that ends the key.
+    pub(super) value: Range<usize>,
+}
+
+/// The tag behind the `,` at `comma`; `None` if its name or its value is missing, or the value has a
+/// `=`: one round of `scanTags`.
+#[inline]
+pub(super) fn tag_behind(line: &[u8], comma: usize) -> Option<Tag> {
+    let name = comma + 1;
+    if matches!(line.get(name)?, b' ' | b',' | b'=') {
+        return None;
+    }
+    let equals = end_of(line, name + 1, |byte| matches!(byte, b' ' | b',' | b'='))?;
+    if line[equals] != b'=' || matches!(line.get(equals + 1)?, b' ' | b',') {
+        return None;
+    }
+    // A `=` that is the first byte of the value is let pass.
+    let end = end_of(line, equals + 2, |byte| matches!(byte, b' ' | b',' | b'='))?;
+    (line[end] != b'=').then_some(Tag {
+        name: name..equals,
+        value: equals + 1..end,
+    })
+}
+
 /// Hands over the name of each tag from the `,` at `at` on, and returns the space behind the last;
-/// `None` if a name or a value is missing, or a value has a `=`: `scanTags`.
+/// `None` if one of them is none: `scanTags`.
 fn walk_tags<'a>(line: &'a [u8], mut at: usize, mut each: impl FnMut(&'a [u8])) -> Option<usize> {
     while line[at] == b',' {
-        let name = at + 1;
-        if matches!(line.get(name)?, b' ' | b',' | b'=') {
-            return None;
-        }
-        let equals = end_of(line, name + 1, |byte| matches!(byte, b' ' | b',' | b'='))?;
-        if line[equals] != b'=' || matches!(line.get(equals + 1)?, b' ' | b',') {
-            return None;
-        }
-        each(&line[name..equals]);
-        // A `=` that is the first byte of the value is let pass.
-        at = end_of(line, equals + 2, |byte| matches!(byte, b' ' | b',' | b'='))?;
-        if line[at] == b'=' {
-            return None;
-        }
+        let tag = tag_behind(line, at)?;
+        each(&line[tag.name]);
+        at = tag.value.end;
     }
     Some(at)
 }

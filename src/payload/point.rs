@@ -52,6 +52,21 @@ pub(super) enum Reading {
     Poison,
 }
 
+/// [`line_end`], with a short cut for a line without a quote or `\`.
+pub(super) fn next_line_end(body: &[u8], start: usize) -> LineEnd {
+    match memchr3(b'\n', b'"', b'\\', &body[start..]).map(|found| start + found) {
+        None => LineEnd {
+            at: body.len(),
+            by: EndedBy::Body,
+        },
+        Some(at) if body[at] == b'\n' => LineEnd {
+            at,
+            by: EndedBy::Newline,
+        },
+        Some(_) => line_end(body, start),
+    }
+}
+
 /// Where the line that begins at `start` ends: `scanLine`.
 pub(super) fn line_end(body: &[u8], start: usize) -> LineEnd {
     let end = |at, by| LineEnd { at, by };

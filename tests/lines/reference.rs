@@ -36,7 +36,7 @@ pub(crate) fn parse(body: &[u8]) -> Lines {
     lines
 }
 
-fn line_end(body: &[u8], mut at: usize) -> usize {
+pub(crate) fn line_end(body: &[u8], mut at: usize) -> usize {
     let (mut quoted, mut fields, mut equals, mut commas) = (false, false, 0, 0);
     while at < body.len() {
         match body[at] {
