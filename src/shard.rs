@@ -13,7 +13,9 @@ use crate::engine::driver::Driver;
 use crate::events::Events;
 use crate::limits;
 use crate::metrics::ShardMetrics;
+use crate::payload::filter::{Filters, Scratch};
 use crate::payload::gzip::Inflater;
+use crate::payload::remote_write::Room;
 use crate::plan::{BackendId, BackendPlan, Plan, SpoolPlan};
 use crate::spool::board::{Board, Mode};
 use crate::spool::disk::Place;
@@ -106,6 +108,12 @@ pub struct Shard {
     pub events: Events,
     /// One inflater for all gzip bodies: a body is inflated in one go.
     pub inflater: RefCell<Inflater>,
+    /// What backends are not to get.
+    pub filters: Filters,
+    /// What filters look at lines with.
+    pub scratch: RefCell<Scratch>,
+    /// What filters look at remote-write bodies with.
+    pub room: RefCell<Room>,
     /// One buffer to put answers together in; each is sent before the next is begun.
     pub answer: RefCell<Vec<u8>>,
     /// Whose turn it is among equal backends.
@@ -128,6 +136,8 @@ impl Shard {
         keeper: Option<Rc<Keeper<Place>>>,
     ) -> Rc<Self> {
         let plan = &world.plan;
+        let filters = plan.backends.iter().map(|plan| plan.filter.as_ref());
+        let filters = Filters::compile(filters).expect("config has compiled each expression");
         let metrics = Arc::clone(&world.metrics[number]);
         let share = plan.limits.inflight_bytes_max / (plan.backends.len() + 1);
         let packer = Rc::<Packer>::default();
@@ -149,6 +159,7 @@ impl Shard {
                 BackendId(index),
                 backend.clone(),
                 Arc::clone(&world.backends[index]),
+                filters.of(BackendId(index)),
                 around,
             )
         });
@@ -162,6 +173,9 @@ impl Shard {
             metrics,
             events,
             inflater: RefCell::default(),
+            filters,
+            scratch: RefCell::default(),
+            room: RefCell::default(),
             answer: RefCell::default(),
             turns: Cell::new(0),
             datagram_doors: Cell::new(0),

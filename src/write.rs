@@ -4,8 +4,10 @@
 //! that a point without a time gets one, the same for all backends.
 
 use crate::backend::answer::Reply;
-use crate::backend::flight::{Kind, Request, Ticket};
+use crate::backend::flight::Ticket;
 use crate::backend::outcome::Outcome;
+use crate::backend::outgoing::Kind;
+use crate::backend::outgoing::Request;
 use crate::clock::Clock;
 use crate::fanout::Output;
 use crate::fanout::verdict::Ruling;
@@ -244,6 +246,10 @@ pub fn put_answer(
             .with_reply(from, |reply| pass_on(out, reply, opts))
             .unwrap_or(503),
         Ruling::NobodyAnswered => nobody_answered(out, ticket, outputs, opts),
+        Ruling::NotForAnybody => {
+            write_answer(out, 204, b"", b"", opts);
+            204
+        }
         Ruling::Kept => {
             write_answer(out, 202, b"", b"", opts);
             202
@@ -275,6 +281,7 @@ fn nobody_answered(out: &mut Vec<u8>, ticket: &Ticket, outputs: &[Output], opts:
             Some(Outcome::Accepted) => "accepted it",
             Some(Outcome::Refused(_)) => "refused it",
             None if output.takes & ticket.request().kind.bit() == 0 => "does not take such writes",
+            None if output.bit & ticket.request().left_out != 0 => "is not to get these points",
             None => "has not answered yet",
         });
     }

@@ -149,7 +149,7 @@ fn what_a_failed_flush_loses_is_counted() {
     };
     disk.set_failing(true);
     for _ in 0..3 {
-        keeper.keep(0, &parts, || (1, 1));
+        keeper.keep(0, 0, &parts, || (1, 1));
         keeper.flush(1, 1);
     }
     let unkept = [0, 1].map(|backend: usize| board.desks[backend].rows[0].unkept.get());

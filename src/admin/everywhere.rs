@@ -19,7 +19,9 @@ use serde_json::value::RawValue;
 
 use crate::admin::called;
 use crate::backend::answer::{AnswerReader, Fed, Reply};
-use crate::backend::flight::{Kind, Request, Ticket};
+use crate::backend::flight::Ticket;
+use crate::backend::outgoing::Kind;
+use crate::backend::outgoing::Request;
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;

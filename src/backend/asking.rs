@@ -6,8 +6,8 @@ use std::io;
 use std::rc::Rc;
 
 use crate::backend::exchange::connect;
-use crate::backend::flight::Request;
 use crate::backend::outcome::Failure;
+use crate::backend::outgoing::Request;
 use crate::backend::pool::Backend;
 use crate::backend::request::push_start;
 use crate::clock::Moment;

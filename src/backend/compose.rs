@@ -12,7 +12,7 @@ pub(super) fn compose(out: &mut Vec<u8>, backend: &Backend, jobs: &[Job]) -> (us
     let [job] = jobs else {
         return compose_joined(out, backend, jobs);
     };
-    let request = &*job.ticket.request();
+    let request = &*job.request();
     let bytes = request.body.len();
     if is_worth_it(&backend.plan, request, bytes) {
         let packer = &backend.around.packer;
@@ -43,7 +43,7 @@ fn compose_joined(out: &mut Vec<u8>, backend: &Backend, jobs: &[Job]) -> (usize,
     backend.metrics().merged.add(1);
     let mut bytes = 0;
     joined(jobs, |piece| bytes += piece.len());
-    let (plan, first) = (&backend.plan, &*first.ticket.request());
+    let (plan, first) = (&backend.plan, &*first.request());
     if is_worth_it(plan, first, bytes) {
         let held = backend.around.packer.pack(
             bytes,
@@ -65,7 +65,7 @@ fn compose_joined(out: &mut Vec<u8>, backend: &Backend, jobs: &[Job]) -> (usize,
 /// The body of a joined request, piece by piece.
 fn joined(jobs: &[Job], mut push: impl FnMut(&[u8])) {
     for job in jobs {
-        let request = job.ticket.request();
+        let request = job.request();
         push(&request.body);
         if !request.body.ends_with(b"\n") {
             push(b"\n");

@@ -6,7 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::backend::flight::{Kind, Request};
+use crate::backend::outgoing::Kind;
+use crate::backend::outgoing::Request;
 use crate::http::header::line_value;
 use crate::limits::beside::{
     COMPRESS_BODY_BYTES_MAX, COMPRESS_BODY_BYTES_MIN, COMPRESSED_BYTES_MAX,

@@ -200,7 +200,7 @@ impl Link {
             let Some(job) = jobs.first() else {
                 return false;
             };
-            let request = job.ticket.request();
+            let request = job.request();
             match out.get(sent..) {
                 Some(head) => stream.try_send_two(head, &request.body),
                 None => stream.try_send(&request.body[sent - out.len()..]),

@@ -16,126 +16,13 @@ use futures_lite::future::poll_fn;
 
 use crate::backend::answer::Reply;
 use crate::backend::outcome::Outcome;
+use crate::backend::outgoing::Request;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::plan::{BackendId, BackendKind, Endpoints};
+use crate::plan::BackendId;
 use crate::spool::disk::Place;
 use crate::spool::keeper::Keeper;
 use crate::spool::ledger::Heard;
-
-/// Which endpoint of a backend a write goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub enum Kind {
-    /// InfluxDB 1.x line protocol.
-    #[default]
-    Write,
-    /// InfluxDB 2.x line protocol.
-    WriteV2,
-    /// InfluxDB 3.x line protocol.
-    WriteV3,
-    /// Prometheus remote-write; the body is opaque.
-    RemoteWrite,
-    /// An InfluxQL statement that changes something.
-    Statement,
-}
-
-impl Kind {
-    /// As the spool writes it.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Write => 0,
-            Self::WriteV2 => 1,
-            Self::WriteV3 => 2,
-            Self::RemoteWrite => 3,
-            Self::Statement => 4,
-        }
-    }
-
-    /// As the spool has written it.
-    pub fn of_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.number() == number)
-    }
-
-    const ALL: [Self; 5] = [
-        Self::Write,
-        Self::WriteV2,
-        Self::WriteV3,
-        Self::RemoteWrite,
-        Self::Statement,
-    ];
-
-    /// Its bit in a mask of kinds.
-    pub fn bit(self) -> u8 {
-        1 << self.number()
-    }
-
-    /// The kinds that such a backend takes.
-    pub fn taken_by(backend: BackendKind) -> u8 {
-        let taken: &[Self] = match backend {
-            BackendKind::InfluxDb | BackendKind::Relay => &Self::ALL,
-            BackendKind::Prometheus => &[Self::RemoteWrite],
-            BackendKind::VictoriaMetrics => &[Self::Write, Self::WriteV2, Self::RemoteWrite],
-            BackendKind::Kapacitor => &[Self::Write],
-        };
-        taken.iter().fold(0, |mask, kind| mask | kind.bit())
-    }
-
-    /// The path of this kind at one backend.
-    pub fn path(self, endpoints: &Endpoints) -> &str {
-        match self {
-            Self::Write => &endpoints.write,
-            Self::WriteV2 => &endpoints.write_v2,
-            Self::WriteV3 => &endpoints.write_v3,
-            Self::RemoteWrite => &endpoints.remote_write,
-            Self::Statement => &endpoints.query,
-        }
-    }
-}
-
-/// What is sent to every backend, but for what is a backend's own: path, host, credentials.
-#[derive(Debug, Default)]
-pub struct Request {
-    /// Which endpoint.
-    pub kind: Kind,
-    /// The query, without `?`.
-    pub query: Vec<u8>,
-    /// End-to-end header lines of the client but `Authorization`, each with its CRLF.
-    pub headers: Vec<u8>,
-    /// The client's `Authorization`; empty where it sent none.
-    pub authorization: Vec<u8>,
-    /// The body as the backends get it.
-    pub body: Vec<u8>,
-    /// The body before it was inflated or stamped; empty again by the time it is sent.
-    pub spare: Vec<u8>,
-    /// Whole lines that end in no open quote: may be joined with others by a newline.
-    pub joinable: bool,
-}
-
-impl Request {
-    fn clear(&mut self, keep_bytes: usize) {
-        self.kind = Kind::default();
-        self.joinable = false;
-        for buffer in [
-            &mut self.query,
-            &mut self.headers,
-            &mut self.authorization,
-            &mut self.body,
-            &mut self.spare,
-        ] {
-            buffer.clear();
-            if buffer.capacity() > keep_bytes {
-                *buffer = Vec::new();
-            }
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.body.capacity()
-            + self.spare.capacity()
-            + self.headers.capacity()
-            + self.query.capacity()
-    }
-}
 
 /// What the backends said so far, in the order they spoke. `replies[i]` belongs to `heard[i]`.
 #[derive(Debug, Default)]

@@ -4,13 +4,14 @@
 //! time; those that follow wait in it until the backend has spoken. A client that waits for its
 //! answers rarely meets a busy lane.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::backend::answer::Reply;
 use crate::backend::flight::Ticket;
 use crate::backend::outcome::{Failure, Outcome};
+use crate::backend::outgoing::Request;
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 
@@ -61,6 +62,12 @@ impl Job {
             retried: false,
             settled: false,
         }
+    }
+
+    /// What is sent to this backend.
+    pub(super) fn request(&self) -> Ref<'_, Request> {
+        let filter = self.backend.filter;
+        Ref::map(self.ticket.request(), |request| request.for_filter(filter))
     }
 
     /// The backend has spoken, or will not: the flight hears it, and the lane goes on.

@@ -78,15 +78,15 @@ impl Joiner {
         let Some(first) = waiting.pop_front() else {
             return;
         };
-        let mut bytes = first.ticket.request().body.len() + 1;
+        let mut bytes = first.request().body.len() + 1;
         group.push(first);
         for _ in 0..limits::MERGE_LOOK_MAX {
             let Some(job) = waiting.pop_front() else {
                 break;
             };
-            let more = job.ticket.request().body.len() + 1;
+            let more = job.request().body.len() + 1;
             let fits = bytes + more <= bytes_max;
-            if fits && same_target(&group[0].ticket.request(), &job.ticket.request()) {
+            if fits && same_target(&group[0].request(), &job.request()) {
                 bytes += more;
                 group.push(job);
             } else {

@@ -23,6 +23,7 @@ pub mod health;
 pub mod lane;
 pub mod merge;
 pub mod outcome;
+pub mod outgoing;
 pub mod pool;
 pub mod probe;
 pub mod request;

@@ -25,6 +25,7 @@ use crate::backend::outcome::{Failure, Outcome};
 use crate::engine::driver::Driver;
 use crate::events::{Event, Events};
 use crate::metrics::{self, BackendMetrics, ShardMetrics};
+use crate::payload::filter::FilterId;
 use crate::plan::{BackendId, BackendPlan, TuningPlan};
 
 /// What all shards share of one backend; nothing on the request path writes it.
@@ -66,6 +67,8 @@ pub struct Backend {
     pub plan: BackendPlan,
     /// What all shards know of it.
     pub shared: Arc<Shared>,
+    /// What it is not to get.
+    pub filter: Option<FilterId>,
     pub(super) around: Surroundings,
     pub(super) joiner: Joiner,
     idle: RefCell<Vec<Rc<Link>>>,
@@ -89,12 +92,14 @@ impl Backend {
         id: BackendId,
         plan: BackendPlan,
         shared: Arc<Shared>,
+        filter: Option<FilterId>,
         around: Surroundings,
     ) -> Rc<Self> {
         let backend = Rc::new(Self {
             id,
             plan,
             shared,
+            filter,
             around,
             joiner: Joiner::default(),
             idle: RefCell::default(),
@@ -179,7 +184,7 @@ impl Backend {
     }
 
     fn joins(&self, job: &Job) -> bool {
-        let request = job.ticket.request();
+        let request = job.request();
         request.joinable && request.body.len() <= self.around.tuning.merge_body_bytes_max
     }
 

@@ -1,6 +1,6 @@
 //! The bytes of one request to one backend: framed anew, never as the client framed it. Pure.
 
-use crate::backend::flight::Request;
+use crate::backend::outgoing::Request;
 use crate::http::response::push_decimal;
 use crate::plan::BackendPlan;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use glommio::Task;
 
-use crate::backend::flight::Kind;
+use crate::backend::outgoing::Kind;
 use crate::boot::{StartError, helper, rest};
 use crate::clock::Moment;
 use crate::engine::bell::{Bell, Ear};

@@ -5,13 +5,15 @@
 //! turn; what the backends say is heard one by one, in the order they speak, until nothing that comes
 //! later may change what the client is told.
 
+pub mod share;
 pub mod verdict;
 
 use std::rc::Rc;
 
-use crate::backend::flight::{Kind, Ticket};
+use crate::backend::flight::Ticket;
 use crate::backend::lane::Lane;
 use crate::backend::outcome::{Failure, Outcome};
+use crate::backend::outgoing::Kind;
 use crate::backend::pool::Backend;
 use crate::fanout::verdict::{Ruling, Verdict};
 use crate::plan::BackendId;
@@ -64,10 +66,17 @@ pub async fn relay(
     outputs: &[Output],
     acks: usize,
 ) -> Ruling {
-    let kind = ticket.request().kind;
-    let takes = |output: &&Output| output.takes & kind.bit() != 0;
+    let (kind, left_out) = {
+        let request = ticket.request();
+        (request.kind, request.left_out)
+    };
+    let of_kind = |output: &&Output| output.takes & kind.bit() != 0;
+    let takes = |output: &&Output| of_kind(output) && output.bit & left_out == 0;
     if !outputs.iter().any(|output| takes(&output)) {
-        return Ruling::NobodyAnswered;
+        return match outputs.iter().any(|output| of_kind(&output)) {
+            true => Ruling::NotForAnybody,
+            false => Ruling::NobodyAnswered,
+        };
     }
     ticket.launch();
     let way = match &shard.keeper {
@@ -87,7 +96,7 @@ pub async fn relay(
     if let Some(keeper) = &shard.keeper {
         release(keeper, &way, ticket, outputs).await;
     }
-    let ruling = hear_out(ticket, outputs, kind, acks).await;
+    let ruling = hear_out(ticket, outputs, acks).await;
     match (&shard.keeper, way.sequence) {
         (Some(keeper), Some(sequence)) => promise(keeper, door, sequence, ruling).await,
         _ => ruling,
@@ -164,6 +173,7 @@ async fn keep(
             let request = ticket.request();
             keeper.keep(
                 door,
+                request.left_out,
                 &Parts {
                     kind: request.kind.number(),
                     joinable: request.joinable,
@@ -220,13 +230,17 @@ async fn release(keeper: &Keeper<Place>, way: &Way, ticket: &Ticket, outputs: &[
     }
 }
 
-async fn hear_out(ticket: &Ticket, outputs: &[Output], kind: Kind, acks: usize) -> Ruling {
+async fn hear_out(ticket: &Ticket, outputs: &[Output], acks: usize) -> Ruling {
+    let (kind, left_out) = {
+        let request = ticket.request();
+        (request.kind, request.left_out)
+    };
     let judges = outputs
         .iter()
-        .filter(|output| output.takes & kind.bit() != 0)
+        .filter(|output| output.takes & kind.bit() != 0 && output.bit & left_out == 0)
         .filter(|output| !output.backend.plan.drop_responses)
         .count();
-    // Not all outputs take all kinds: `acks` is of those that do.
+    // Not all outputs take all kinds, or all points: `acks` is of those that do.
     let mut verdict = Verdict::new(judges, acks.min(judges.max(1)));
     let mut place = 0;
     loop {

@@ -18,6 +18,8 @@ pub enum Ruling {
     Failure(BackendId),
     /// The same, and none of them has a 5xx of its own to pass on.
     NobodyAnswered,
+    /// Filters leave nothing of it for any backend: success.
+    NotForAnybody,
     /// No backend took it, and it is kept for all of them.
     Kept,
     /// A backend is owed as much as may be, so that nothing more is taken.

@@ -17,6 +17,7 @@ use futures_lite::future::poll_fn;
 
 use crate::admin::{self, everywhere};
 use crate::engine::stream::Stream;
+use crate::fanout::share::share;
 use crate::fanout::{self, Output};
 use crate::front::in_force::{Current, Entrance};
 use crate::front::intake::{BodyEnd, Intake};
@@ -116,6 +117,10 @@ impl Connection<'_> {
             self.outputs = Output::all(shard, &door.plan.outputs);
         }
         let (plan, ticket) = (&door.plan, &admitted.ticket);
+        if let Err(refusal) = share(shard, ticket, &self.outputs) {
+            drop(admitted);
+            return self.refuse(&begun, refusal, b"").await;
+        }
         let relaying = self.intake.entrance.in_force.relay();
         let ruling = match plan.balance {
             true => fanout::balance(shard, ticket, &self.outputs).await,

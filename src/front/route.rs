@@ -1,6 +1,6 @@
 //! Which request goes where: a table of paths and methods. Pure.
 
-use crate::backend::flight::Kind;
+use crate::backend::outgoing::Kind;
 use crate::http::request::Method;
 use crate::metrics::{Path, Verb};
 use crate::query::question::Language;
@@ -126,7 +126,7 @@ pub fn verb(method: Method) -> Verb {
 #[cfg(test)]
 mod tests {
     use super::{Route, route};
-    use crate::backend::flight::Kind;
+    use crate::backend::outgoing::Kind;
     use crate::http::request::Method;
     use crate::metrics::Path;
 

@@ -12,7 +12,8 @@ use std::task::Poll;
 use futures_lite::future::poll_fn;
 
 use crate::backend::answer::{AnswerReader, Fed, Reply};
-use crate::backend::flight::{Request, Ticket};
+use crate::backend::flight::Ticket;
+use crate::backend::outgoing::Request;
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;

@@ -1,6 +1,6 @@
 //! What is asked, in which language, and at which path a backend of each kind answers it. Pure.
 
-use crate::backend::flight::Request;
+use crate::backend::outgoing::Request;
 use crate::http::header::line_value;
 use crate::http::request::Method;
 use crate::plan::{BackendKind, BackendPlan};
@@ -76,7 +76,7 @@ impl Question {
 #[cfg(test)]
 mod tests {
     use super::{Language, Question};
-    use crate::backend::flight::Request;
+    use crate::backend::outgoing::Request;
     use crate::http::request::Method;
     use crate::query::influxql::Does;
 
@@ -89,12 +89,11 @@ mod tests {
     }
 
     fn request(query: &str, headers: &str, body: &str) -> Request {
-        Request {
-            query: query.into(),
-            headers: headers.into(),
-            body: body.into(),
-            ..Request::default()
-        }
+        let mut request = Request::default();
+        request.query = query.into();
+        request.headers = headers.into();
+        request.body = body.into();
+        request
     }
 
     #[test]

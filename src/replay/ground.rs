@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::flight::Kind;
+use crate::backend::outgoing::Kind;
 use crate::clock::Moment;
 use crate::replay::judge::Sent;
 use crate::spool::disk::DiskFile;

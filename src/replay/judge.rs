@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::flight::Kind;
+use crate::backend::outgoing::Kind;
 use crate::limits;
 
 /// What came of one request.
@@ -84,7 +84,7 @@ pub fn retry_after(headers: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::{Judgement, Sent, judge, retry_after};
-    use crate::backend::flight::Kind;
+    use crate::backend::outgoing::Kind;
     use std::time::Duration;
 
     fn answered(status: u16, reason: &str) -> Sent {

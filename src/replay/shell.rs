@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use crate::backend::answer::Reply;
 use crate::backend::errand::Errand;
-use crate::backend::flight;
 use crate::backend::outcome::Failure;
+use crate::backend::outgoing;
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::timer;
 use crate::events::Event;
+use crate::fanout::share;
 use crate::limits;
 use crate::plan::{BackendId, WhenFull};
 use crate::replay::catch_up::{self, Rules};
@@ -60,7 +61,7 @@ struct Shell<'a> {
     backend: Rc<Backend>,
     errand: RefCell<Errand>,
     reply: RefCell<Reply>,
-    request: RefCell<flight::Request>,
+    request: RefCell<outgoing::Request>,
 }
 
 /// Runs what waits for a disk on a thread of its own. A panic there would hang whoever waits.
@@ -129,13 +130,22 @@ impl Ground for Shell<'_> {
             own.clear();
             own.extend_from_slice(piece);
         }
+        let mut body = request.body;
+        if self.backend.filter.is_some() {
+            parts.body.clear();
+            parts.body.extend_from_slice(body);
+            match share::leave_of(self.shard, self.backend.id, parts) {
+                Ok(true) => {}
+                Ok(false) => return said(204, String::new()),
+                Err(refusal) => return said(refusal.status, refusal.reason.to_owned()),
+            }
+        }
+        let part = parts.for_filter(self.backend.filter);
+        if self.backend.filter.is_some() {
+            body = &part.body;
+        }
         let reply = &mut *self.reply.borrow_mut();
-        match self
-            .errand
-            .borrow_mut()
-            .send(parts, request.body, reply)
-            .await
-        {
+        match self.errand.borrow_mut().send(part, body, reply).await {
             Ok(()) => Sent::Answered {
                 status: reply.status,
                 reason: reason(&reply.body),
@@ -243,10 +253,19 @@ impl Shell<'_> {
             base64: None,
         };
         letter.set_body(match corpse.kind {
-            flight::Kind::Statement => without_passwords(&corpse.body),
+            outgoing::Kind::Statement => without_passwords(&corpse.body),
             _ => &corpse.body,
         });
         letter
+    }
+}
+
+/// What would be said of a body that was not sent.
+fn said(status: u16, reason: String) -> Sent {
+    Sent::Answered {
+        status,
+        reason,
+        retry_after: None,
     }
 }
 

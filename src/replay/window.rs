@@ -6,7 +6,7 @@
 //! database, or begins a new one behind it. Prometheus bodies, compressed ones, and those that end
 //! within a string go alone.
 
-use crate::backend::flight::Kind;
+use crate::backend::outgoing::Kind;
 use crate::http::target::{Params, decoded, key_is};
 use crate::spool::record::Record;
 

@@ -55,10 +55,7 @@ impl Door {
         let kinds = (0..u8::BITS).map(|kind| {
             let takes = |output: &Output| output.takes >> kind & 1 == 1;
             let owed = outputs.iter().filter(|output| takes(output) && output.kept);
-            let targets = owed.flat_map(|output| {
-                let index = u16::try_from(output.id.0).expect("limits: 64 listeners of 64 outputs");
-                index.to_le_bytes()
-            });
+            let targets = owed.flat_map(|output| target(output.id));
             Takers {
                 mask: mask(&takes),
                 targets: targets.collect(),
@@ -72,10 +69,24 @@ impl Door {
         }
     }
 
+    /// Those that are owed a write of this kind if they miss it, less the outputs that are `left_out`.
+    pub fn targets(&self, kind: u8, left_out: u64) -> Vec<u8> {
+        let mask = self.takers(kind).mask & self.spooled & !left_out;
+        let outputs = self.outputs.iter().enumerate();
+        let owed = outputs.filter(|(i, _)| mask >> i & 1 == 1);
+        owed.flat_map(|(_, &id)| target(id)).collect()
+    }
+
     /// Who takes writes of this kind.
     pub fn takers(&self, kind: u8) -> &Takers {
         &self.kinds[usize::from(kind) % self.kinds.len()]
     }
+}
+
+/// A backend as a record names it.
+fn target(id: BackendId) -> [u8; 2] {
+    let index = u16::try_from(id.0).expect("limits: 64 listeners of 64 outputs");
+    index.to_le_bytes()
 }
 
 /// What may be owed, and what gives way.

@@ -110,9 +110,16 @@ impl<D: Disk> Keeper<D> {
         &self.track
     }
 
-    /// Keeps a write of listener `door`, whose targets this fills in. `stamp` is asked where it
+    /// Keeps a write of listener `door`, whose targets this fills in: all that take its kind, but for the
+    /// outputs that are `left_out`. `stamp` is asked where it
     /// is large, or much was gathered already, and is flushed at once: see [`Keeper::flush`]. Once per request.
-    pub fn keep(&self, door: u16, parts: &Parts<'_>, stamp: impl Fn() -> (u64, u64)) -> Kept {
+    pub fn keep(
+        &self,
+        door: u16,
+        left_out: u64,
+        parts: &Parts<'_>,
+        stamp: impl Fn() -> (u64, u64),
+    ) -> Kept {
         let is_large = parts.body.len() >= self.rules.write_through_bytes;
         let stamped = is_large.then(&stamp);
         if let Some((order, wall_ms)) = stamped {
@@ -120,7 +127,7 @@ impl<D: Disk> Keeper<D> {
         }
         let outputs = &self.doors[usize::from(door)];
         let takers = outputs.takers(parts.kind);
-        let gates = self.gates(outputs, takers.mask);
+        let gates = self.gates(outputs, takers.mask & !left_out);
         if self.rules.when_full == WhenFull::Refuse && self.is_full(outputs, gates) {
             return Kept::Full;
         }
@@ -139,8 +146,9 @@ impl<D: Disk> Keeper<D> {
         if self.ledger.borrow().len() >= limits::LEDGER_ENTRIES_MAX {
             return Kept::Full;
         }
+        let fewer = (takers.mask & left_out != 0).then(|| outputs.targets(parts.kind, left_out));
         let parts = Parts {
-            targets: &takers.targets,
+            targets: fewer.as_deref().unwrap_or(&takers.targets),
             ..*parts
         };
         let entry = Entry {

@@ -6,7 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::backend::flight::{Kind, Ticket};
+use crate::backend::flight::Ticket;
+use crate::backend::outgoing::Kind;
 use crate::fanout;
 use crate::fanout::verdict::Ruling;
 use crate::limits;
@@ -119,7 +120,7 @@ impl Carrier {
         let ruling = fanout::relay(shard, self.door, ticket, &self.outputs, 1).await;
         ticket.ruled();
         match ruling {
-            Ruling::Success(_) | Ruling::Kept => None,
+            Ruling::Success(_) | Ruling::Kept | Ruling::NotForAnybody => None,
             // With a spool it is owed all the same, and what is wrong with it is found at the replay.
             Ruling::Refusal(_) if shard.keeps_all(self.door) => None,
             Ruling::Refusal(_) => Some(UdpDrop::Refused),

@@ -14,6 +14,7 @@ mod compress;
 mod datagrams;
 mod drain;
 mod edges;
+mod filters;
 mod goforks;
 mod hostile;
 mod influxd;

@@ -140,7 +140,7 @@ pub(crate) async fn write(
         authorization: b"",
         body: &body,
     };
-    let (sequence, gates) = match keeper.keep(0, &parts, || {
+    let (sequence, gates) = match keeper.keep(0, 0, &parts, || {
         (common.now.get(), common.now.get() / 1_000_000)
     }) {
         Kept::As(sequence, gates) => (Some(sequence), gates),
