@@ -3,6 +3,7 @@
 //! A queue, buffer, count or wait that is not named here does not exist. Each says what gives way.
 //! What an operator may set is a default here and a field of the plan there.
 
+pub mod access;
 pub mod udp;
 
 use std::time::Duration;

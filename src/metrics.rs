@@ -177,6 +177,8 @@ pub struct ShardMetrics {
     pub connections: Counter,
     /// Connections accepted.
     pub accepted: Counter,
+    /// Credentials that were verified the slow way.
+    pub verifications: Counter,
     /// Per backend, in the order of the plan.
     pub backends: Vec<BackendMetrics>,
     /// What came by UDP.

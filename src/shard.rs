@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::access::warden::Warden;
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
 use crate::engine::driver::Driver;
@@ -29,6 +30,8 @@ pub struct World {
     pub backends: Vec<Arc<Shared>>,
     /// One per output over UDP, in the order of the plan.
     pub outputs: Vec<Arc<Shared>>,
+    /// Who may enter each HTTP door, and how often, in the order of the plan's listeners.
+    pub wardens: Vec<Arc<Warden>>,
     /// What is kept of what backends miss; `None` is off.
     pub spool: Option<SpoolWorld>,
     /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.

@@ -110,6 +110,13 @@ impl Page {
             "",
             sum(shards, |shard| &shard.accepted),
         );
+        let name = "relay_access_verifications_total";
+        self.head(
+            name,
+            "counter",
+            "Credentials verified the slow way: once each, and each time they are wrong.",
+        );
+        self.row(name, "", sum(shards, |shard| &shard.verifications));
     }
 
     fn backends(&mut self, world: &World) {

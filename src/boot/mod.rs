@@ -28,13 +28,14 @@ use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::thread::sched_getaffinity;
 use socket2::Socket;
 
+use crate::access::warden::Warden;
 use crate::boot::shard_main::{Post, Posts, Report};
 use crate::engine::bell::Bell;
 use crate::engine::listener::claim;
 use crate::events::Events;
 use crate::limits;
 use crate::metrics::ShardMetrics;
-use crate::plan::{BackendId, ListenerPlan, Plan};
+use crate::plan::{BackendId, ListenerPlan, Plan, RatesPlan};
 use crate::shard::{LEVEL_EVERYWHERE, World};
 use crate::spool::archive::Unusable;
 use crate::spool::disk::Place;
@@ -100,6 +101,7 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
             .iter()
             .map(|output| resolver::first_look(&output.host, output.port))
             .collect(),
+        wardens: plan.listeners.iter().map(Warden::new).collect(),
         spool: spool_world,
         peers_owe: plan
             .backends
@@ -160,6 +162,8 @@ fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
             acks: 1,
             balance: false,
             outputs: all,
+            access: None,
+            rates: RatesPlan::default(),
         };
         claimed.push(claim_one(listener, u16::MAX, true, 1, plan.tuning.backlog)?);
     }
@@ -221,6 +225,9 @@ fn start_shards(
     let (reports, heard) = unbounded(); // two messages per shard
     let mut handles = Vec::new();
     let mut spools = spools.into_iter();
+    // Passwords are verified one at a time, so that what waits for a disk always has a thread.
+    let verifies = world.wardens.iter().any(|warden| warden.roll.is_some());
+    let threads = 1 + usize::from(verifies);
     for (number, &cpu) in world.plan.cpus.iter().enumerate() {
         // The last shard takes the last socket of each door; the admin door has one, for shard 0.
         let posts: Vec<Post> = doors
@@ -244,7 +251,7 @@ fn start_shards(
         let handle = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("shard-{number}"))
             .io_memory(limits::IO_MEMORY_BYTES)
-            .blocking_thread_pool_placement(beside_shards())
+            .blocking_thread_pool_placement(beside_shards(threads))
             .spawn(move || shard_main::run(number, world, events, posts, spool, reports))
             .map_err(|why| StartError::Thread {
                 what: format!("shard {number}"),
@@ -299,12 +306,14 @@ fn wait_for(shards: usize, heard: &crossbeam::channel::Receiver<Report>) -> Resu
     Ok(())
 }
 
-/// Where threads that wait for disks run: on any CPU of the process. Glommio would pin them to the shard's
+/// Where threads that wait for disks, or verify passwords, run: on any CPU of the process. Glommio would pin them to the shard's
 /// own, where they stand in its way.
-fn beside_shards() -> PoolPlacement {
+fn beside_shards(threads: usize) -> PoolPlacement {
     match (CpuSet::online(), sched_getaffinity(None)) {
-        (Ok(online), Ok(own)) => PoolPlacement::Fenced(1, online.filter(|at| own.is_set(at.cpu))),
-        _ => PoolPlacement::Unbound(1),
+        (Ok(online), Ok(own)) => {
+            PoolPlacement::Fenced(threads, online.filter(|at| own.is_set(at.cpu)))
+        }
+        _ => PoolPlacement::Unbound(threads),
     }
 }
 

@@ -9,6 +9,7 @@ use crossbeam::channel::Sender;
 use futures_lite::FutureExt;
 use socket2::Socket;
 
+use crate::access::gate::Gate;
 use crate::backend::{merge, probe};
 use crate::boot::datagrams::{Helped, UdpPost};
 use crate::boot::spool;
@@ -142,10 +143,15 @@ fn listen(shard: &Rc<Shard>, posts: Posts) -> std::io::Result<Doors> {
     let mut listeners = Vec::new();
     for post in posts.http {
         let listener = Rc::new(Listener::new(&shard.driver, post.socket)?);
+        let gate = match shard.world.wardens.get(usize::from(post.number)) {
+            Some(warden) => Gate::new(warden, &shard.metrics)?,
+            None => Gate::alone(&post.plan, &shard.metrics)?, // the admin address
+        };
         let door = Rc::new(Door {
             plan: post.plan,
             number: post.number,
             admin: post.admin,
+            gate,
         });
         glommio::spawn_local(listener::run(Rc::clone(shard), door, Rc::clone(&listener))).detach();
         listeners.push(listener);

@@ -11,6 +11,7 @@
 //! client still sends has been thrown away: a reset would take the answer with it.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use futures_lite::future::poll_fn;
@@ -19,6 +20,7 @@ use crate::admin;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::fanout::{self, Output};
+use crate::front::gate::{self, Away};
 use crate::front::wish::{Begun, Door, Wish, take};
 use crate::http::request::Refusal;
 use crate::http::response::{CHALLENGE, CONTINUE, Closing, RETRY_AFTER, write_answer, write_error};
@@ -39,6 +41,7 @@ pub async fn serve(shard: &Rc<Shard>, door: &Door, stream: Stream) {
         stream,
         inbox: Vec::new(),
         outputs: Vec::new(),
+        peer: None,
     };
     while let Ok(true) = connection.one_request().await {}
 }
@@ -50,6 +53,8 @@ struct Connection<'a> {
     /// What was read and belongs to no request yet.
     inbox: Vec<u8>,
     outputs: Vec<Output>,
+    /// Where the client is, once that was asked.
+    peer: Option<Option<IpAddr>>,
 }
 
 /// How the reading of a body ended.
@@ -67,6 +72,7 @@ impl Connection<'_> {
             Err(refusal) => return self.not_a_request(refusal).await,
         };
         let opts = begun.opts;
+        gate::settle(self.shard, self.door, &mut begun).await;
         match std::mem::replace(&mut begun.wish, Wish::Options("")) {
             Wish::Write(admitted) => self.write(begun, admitted).await,
             Wish::Query(admitted, question) => self.query(begun, admitted, &question).await,
@@ -85,6 +91,7 @@ impl Connection<'_> {
                 let headers = allow.map(allow_line).unwrap_or_default();
                 self.refuse(&begun, refusal, &headers).await
             }
+            Wish::TurnedAway(away) => self.turn_away(&begun, &away).await,
         }
     }
 
@@ -110,6 +117,7 @@ impl Connection<'_> {
             }
         }
         loop {
+            let from = self.from();
             let (shard, door, inbox) = (self.shard, self.door, &mut self.inbox);
             let waiting = inbox.is_empty();
             let read = poll_fn(|cx| {
@@ -117,7 +125,10 @@ impl Connection<'_> {
                     if waiting {
                         started = shard.driver.now();
                     }
-                    (bytes.is_empty(), take(shard, door, inbox, bytes, started))
+                    (
+                        bytes.is_empty(),
+                        take(shard, door, from, inbox, bytes, started),
+                    )
                 })
             })
             .await;
@@ -137,7 +148,16 @@ impl Connection<'_> {
     }
 
     fn take(&mut self, bytes: &[u8], started: Moment) -> Result<Option<Begun>, Refusal> {
-        take(self.shard, self.door, &mut self.inbox, bytes, started)
+        let from = self.from();
+        take(self.shard, self.door, from, &mut self.inbox, bytes, started)
+    }
+
+    /// Where the client is, if it matters; the kernel is asked once.
+    fn from(&mut self) -> Option<IpAddr> {
+        match self.door.gate.asks_where_from() {
+            true => *self.peer.get_or_insert_with(|| self.stream.peer()),
+            false => None,
+        }
     }
 
     /// Reads the body, makes it ready, relays it, answers.
@@ -199,6 +219,16 @@ impl Connection<'_> {
         if let BodyEnd::Refused(refusal) = self.body(&mut begun, &admitted).await? {
             drop(admitted);
             return self.refuse(&begun, refusal, b"").await;
+        }
+        let may = gate::may_ask(
+            self.door,
+            &begun.guest,
+            question,
+            &admitted.ticket.request(),
+        );
+        if let Err(away) = may {
+            drop(admitted);
+            return self.turn_away(&begun, &away).await;
         }
         if question.does(&admitted.ticket.request()) == Does::Writes {
             return self.relay(begun, admitted).await;
@@ -339,6 +369,16 @@ impl Connection<'_> {
         self.stream.send_all(&out).await?;
         self.linger().await;
         Ok(false)
+    }
+
+    async fn turn_away(&mut self, begun: &Begun, away: &Away) -> io::Result<bool> {
+        let opts = Closing {
+            keep_alive: begun.opts.keep_alive && begun.whole,
+            ..begun.opts
+        };
+        let mut out = Vec::new();
+        write_error(&mut out, away.status, &away.words, &away.headers, opts);
+        self.answer(begun, away.status, &out).await
     }
 
     async fn refuse(

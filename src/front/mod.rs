@@ -4,6 +4,7 @@
 
 pub mod body;
 pub mod connection;
+pub mod gate;
 pub mod listener;
 pub mod route;
 pub mod wish;

@@ -1,9 +1,14 @@
 //! What a request wants, as far as its head tells.
 
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::access::gate::Gate;
 use crate::admin::Asked;
 use crate::admin::permit::{self, At, Sender};
 use crate::clock::Moment;
 use crate::front::body::BodyReader;
+use crate::front::gate::{self, Away, Guest};
 use crate::front::route::{Route, route, verb};
 use crate::http::header::HeaderSpace;
 use crate::http::request::{Framing, Method, Parsed, Refusal, RequestHead};
@@ -23,6 +28,8 @@ pub struct Door {
     pub number: u16,
     /// Whether it is the admin address.
     pub admin: bool,
+    /// Who may do what here, and how often.
+    pub gate: Rc<Gate>,
 }
 
 /// What a request wants.
@@ -37,12 +44,16 @@ pub enum Wish {
     Options(&'static str),
     /// What it cannot have; the methods that it could, where its own is wrong.
     Denied(Refusal, Option<&'static str>),
+    /// What whoever sends it may not have.
+    TurnedAway(Box<Away>),
 }
 
 /// One request whose head has been read.
 pub struct Begun {
     /// What it wants.
     pub wish: Wish,
+    /// Who sends it.
+    pub guest: Guest,
     /// What is left of its body.
     pub body: BodyReader,
     /// Whether the body has come whole.
@@ -67,6 +78,7 @@ pub struct Begun {
 pub fn begin(
     shard: &Shard,
     door: &Door,
+    from: Option<IpAddr>,
     bytes: &[u8],
     started: Moment,
 ) -> Result<Option<(Begun, usize)>, Refusal> {
@@ -78,7 +90,13 @@ pub fn begin(
     };
     let asked = target::split(head.target);
     let (path, route) = route(head.method, asked.path, door.admin);
+    let entered = gate::enter(shard, door, from, route, &head, asked.query);
+    let (guest, away) = match entered {
+        Ok(guest) => (guest, None),
+        Err(away) => (Guest::Anybody, Some(away)),
+    };
     let wish = match route {
+        _ if let Some(away) = away => Wish::TurnedAway(away),
         Route::Write(kind) => match write::admit(shard, &door.plan, kind, &head, asked.query) {
             Ok(admitted) => Wish::Write(admitted),
             Err(refusal) => Wish::Denied(refusal, None),
@@ -117,6 +135,7 @@ pub fn begin(
     };
     let begun = Begun {
         wish,
+        guest,
         body: BodyReader::new(&head.framing),
         whole: matches!(head.framing, Framing::None | Framing::Length(0)),
         path,
@@ -135,19 +154,20 @@ pub fn begin(
 pub fn take(
     shard: &Shard,
     door: &Door,
+    from: Option<IpAddr>,
     inbox: &mut Vec<u8>,
     bytes: &[u8],
     started: Moment,
 ) -> Result<Option<Begun>, Refusal> {
     if !inbox.is_empty() {
         inbox.extend_from_slice(bytes);
-        let begun = begin(shard, door, inbox, started)?;
+        let begun = begin(shard, door, from, inbox, started)?;
         return Ok(begun.map(|(begun, taken)| {
             inbox.drain(..taken);
             begun
         }));
     }
-    let Some((mut begun, taken)) = begin(shard, door, bytes, started)? else {
+    let Some((mut begun, taken)) = begin(shard, door, from, bytes, started)? else {
         inbox.extend_from_slice(bytes);
         return Ok(None);
     };
