@@ -161,7 +161,7 @@ impl Gate {
         credentials: Credentials<'_>,
         from: Option<IpAddr>,
     ) -> Result<Rc<Proof>, Refused> {
-        let proofs = &mut *self.proofs.borrow_mut();
+        let mut proofs = self.proofs.borrow_mut();
         if let Some(same) = proofs.iter().find(|proof| proof.fingerprint == fingerprint) {
             return Ok(Rc::clone(same));
         }
@@ -183,7 +183,9 @@ impl Gate {
             waiting: RefCell::default(),
         });
         proofs.push(Rc::clone(&proof));
-        if proofs.len() == 1 {
+        let is_first = proofs.len() == 1;
+        drop(proofs); // a task runs as soon as it is spawned
+        if is_first {
             glommio::spawn_local(Rc::clone(self).verify_all()).detach();
         }
         Ok(proof)

@@ -91,7 +91,7 @@ impl Connection<'_> {
                 let headers = allow.map(allow_line).unwrap_or_default();
                 self.refuse(&begun, refusal, &headers).await
             }
-            Wish::TurnedAway(away) => self.turn_away(&begun, &away).await,
+            Wish::TurnedAway(away) => self.turn_away(&mut begun, &away).await,
         }
     }
 
@@ -228,7 +228,7 @@ impl Connection<'_> {
         );
         if let Err(away) = may {
             drop(admitted);
-            return self.turn_away(&begun, &away).await;
+            return self.turn_away(&mut begun, &away).await;
         }
         if question.does(&admitted.ticket.request()) == Does::Writes {
             return self.relay(begun, admitted).await;
@@ -371,7 +371,16 @@ impl Connection<'_> {
         Ok(false)
     }
 
-    async fn turn_away(&mut self, begun: &Begun, away: &Away) -> io::Result<bool> {
+    /// Answers somebody who does not pass. What has come of the body is thrown away, so that a whole one
+    /// does not end the connection.
+    async fn turn_away(&mut self, begun: &mut Begun, away: &Away) -> io::Result<bool> {
+        let bytes_max = self.shard.world.plan.limits.body_bytes_max;
+        if !begun.whole
+            && let Ok(progress) = begun.body.feed(&self.inbox, &mut Vec::new(), bytes_max)
+        {
+            begun.whole = progress.done;
+            self.inbox.drain(..progress.taken);
+        }
         let opts = Closing {
             keep_alive: begun.opts.keep_alive && begun.whole,
             ..begun.opts
