@@ -103,9 +103,17 @@ fn free_port() -> u16 {
         .port()
 }
 
+/// [`REQUEST`] by somebody with a token.
+const BY_TOKEN: &[u8] = b"POST /write?db=x HTTP/1.1\r\nHost: r\r\nUser-Agent: t\r\nAuthorization: Bearer t0ken\r\nContent-Length: 21\r\n\r\ncpu,host=a load=0.64\n";
+/// [`REQUEST`] by a user.
+const BY_USER: &[u8] = b"POST /write?db=x&u=jane&p=password HTTP/1.1\r\nHost: r\r\nUser-Agent: t\r\nContent-Length: 21\r\n\r\ncpu,host=a load=0.64\n";
+/// Of "password", by the reference implementation.
+const PASSWORD: &str =
+    "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
+
 /// Writes `segments` times one segment of requests, and reads all answers.
-fn write(stream: &mut TcpStream, segments: usize) {
-    let segment = REQUEST.repeat(IN_ONE_SEGMENT);
+fn write(stream: &mut TcpStream, request: &[u8], segments: usize) {
+    let segment = request.repeat(IN_ONE_SEGMENT);
     let mut answers = vec![0; 64 * 1024];
     for _ in 0..segments {
         stream.write_all(&segment).unwrap();
@@ -179,7 +187,7 @@ fn thread_named(name: &str, others: &[i32]) -> Option<i32> {
 }
 
 #[test]
-fn a_warm_write_allocates_nothing_with_and_without_a_spool_nor_does_a_datagram() {
+fn a_warm_write_allocates_nothing_whatever_is_configured_nor_does_a_datagram() {
     let (a, b) = (sink(), sink());
     let folder = std::env::temp_dir().join(format!("relay-alloc-{}", std::process::id()));
     let dir = folder.display().to_string();
@@ -194,11 +202,28 @@ fn a_warm_write_allocates_nothing_with_and_without_a_spool_nor_does_a_datagram()
             format!("u={}", receiver.local_addr().unwrap()),
         ),
     ];
-    for more in [&[][..], &[("RELAY_SPOOL_DIR", dir)], &udp] {
+    let token = influxdb_relay::access::hash::of_token(b"t0ken");
+    let guarded = [
+        ("RELAY_HTTP_USERS", format!("jane {PASSWORD} write=a,x")),
+        ("RELAY_HTTP_TOKENS", format!("{token} write=a,x")),
+        ("RELAY_HTTP_RATE_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_BURST_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_CLIENT_RATE_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_CLIENT_BURST_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_USER_RATE_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_USER_BURST_LIMIT", "1000000".to_owned()),
+    ];
+    for more in [&[][..], &[("RELAY_SPOOL_DIR", dir)], &udp, &guarded] {
         let address = format!("127.0.0.1:{}", free_port());
         let shard = relay(&address, &a, &b, more, &others);
         let mut stream = TcpStream::connect(&address).unwrap();
-        watch(shard, |writes| write(&mut stream, writes));
+        let requests = match more == guarded {
+            true => &[BY_TOKEN, BY_USER][..],
+            false => &[REQUEST],
+        };
+        for request in requests {
+            watch(shard, |writes| write(&mut stream, request, writes));
+        }
         if more == udp {
             let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
             sender.connect(&datagrams).unwrap();

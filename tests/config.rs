@@ -4,9 +4,8 @@
 use influxdb_relay::config::problem::Problem;
 use influxdb_relay::config::section::Source;
 use influxdb_relay::config::{Effective, Facts, Input, keys, read};
-use influxdb_relay::plan::{
-    BackendId, BackendPlan, Fsync, RatePlan, RatesPlan, SpoolPlan, WhenFull,
-};
+use influxdb_relay::plan::access::{RatePlan, RatesPlan};
+use influxdb_relay::plan::{BackendId, BackendPlan, Fsync, SpoolPlan, WhenFull};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,7 +3,8 @@
 
 use influxdb_relay::config::problem::Problem;
 use influxdb_relay::config::{Effective, Facts, Input, read};
-use influxdb_relay::plan::{Plan, RatePlan, RatesPlan, ReachPlan};
+use influxdb_relay::plan::Plan;
+use influxdb_relay::plan::access::{RatePlan, RatesPlan, ReachPlan};
 
 /// Of "password", by the reference implementation.
 const ARGON: &str =

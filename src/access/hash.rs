@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 use crate::limits::access::{
     ARGON2_HASH_BYTES, ARGON2_LANES_MAX, ARGON2_MEMORY_KIB_MAX, ARGON2_PASSES_MAX,
 };
-use crate::plan::{Argon2Plan, HashPlan};
+use crate::plan::access::{Argon2Plan, HashPlan};
 
 const SHA256: &str = "sha256:";
 const VERSION: u32 = 0x13;
@@ -134,7 +134,7 @@ fn from_hex(digits: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::{is_of, of_password, of_token, parse, sha256};
-    use crate::plan::{Argon2Plan, HashPlan};
+    use crate::plan::access::{Argon2Plan, HashPlan};
 
     fn argon2(text: &str) -> Argon2Plan {
         match parse(text) {

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::clock::Moment;
-use crate::plan::RatePlan;
+use crate::plan::access::RatePlan;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -50,7 +50,7 @@ impl Pace {
 mod tests {
     use super::{Pace, SECOND_NS};
     use crate::clock::Moment;
-    use crate::plan::RatePlan;
+    use crate::plan::access::RatePlan;
 
     fn pace(per_second: u32, burst: u32) -> Pace {
         Pace::new(RatePlan { per_second, burst })

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::access::pace::Pace;
 use crate::clock::Moment;
 use crate::limits::access::CLIENT_CELLS;
-use crate::plan::RatesPlan;
+use crate::plan::access::RatesPlan;
 
 /// The buckets of one door.
 pub struct Rates {
@@ -117,7 +117,7 @@ pub fn counted(client: IpAddr) -> [u8; 9] {
 mod tests {
     use super::{Rates, counted};
     use crate::clock::Moment;
-    use crate::plan::{RatePlan, RatesPlan};
+    use crate::plan::access::{RatePlan, RatesPlan};
     use std::net::IpAddr;
 
     const TWO: Option<RatePlan> = Some(RatePlan {

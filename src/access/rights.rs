@@ -1,6 +1,6 @@
 //! What somebody may do with one database. Pure.
 
-use crate::plan::{ReachPlan, RightsPlan};
+use crate::plan::access::{ReachPlan, RightsPlan};
 
 /// Something that can be allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::{Right, may};
-    use crate::plan::{ReachPlan, RightsPlan};
+    use crate::plan::access::{ReachPlan, RightsPlan};
 
     #[test]
     fn a_right_holds_where_it_is_given_and_admin_holds_all() {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::access::credentials::Credentials;
 use crate::access::hash::{is_of, sha256};
-use crate::plan::{AccessPlan, Argon2Plan, EntryPlan, HashPlan};
+use crate::plan::access::{AccessPlan, Argon2Plan, EntryPlan, HashPlan};
 
 /// Everybody who may enter: users, then tokens. An entry is its place.
 pub struct Roll {
@@ -130,7 +130,7 @@ mod tests {
     use super::{Found, Roll, Suspect};
     use crate::access::credentials::Credentials;
     use crate::access::hash::{of_token, parse};
-    use crate::plan::{AccessPlan, EntryPlan, RightsPlan};
+    use crate::plan::access::{AccessPlan, EntryPlan, RightsPlan};
 
     /// Of "password".
     const HASH: &str =

@@ -22,8 +22,9 @@ use crate::config::secret;
 use crate::config::section::Section;
 use crate::http::target::decoded;
 use crate::limits::access as bound;
-use crate::plan::{
-    AccessPlan, EntryPlan, HashPlan, RatePlan, RatesPlan, ReachPlan, RightsPlan, Secret,
+use crate::plan::Secret;
+use crate::plan::access::{
+    AccessPlan, EntryPlan, HashPlan, RatePlan, RatesPlan, ReachPlan, RightsPlan,
 };
 
 const RIGHTS: &str = "`all`, or some of read=DB,DB write=DB admin=DB, where * is every database";

@@ -20,8 +20,8 @@ use crate::admin;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::fanout::{self, Output};
-use crate::front::gate::{self, Away};
-use crate::front::wish::{Begun, Door, Wish, take};
+use crate::front::gate;
+use crate::front::wish::{Begun, Door, Wish, settle, take};
 use crate::http::request::Refusal;
 use crate::http::response::{CHALLENGE, CONTINUE, Closing, RETRY_AFTER, write_answer, write_error};
 use crate::limits;
@@ -46,15 +46,15 @@ pub async fn serve(shard: &Rc<Shard>, door: &Door, stream: Stream) {
     while let Ok(true) = connection.one_request().await {}
 }
 
-struct Connection<'a> {
-    shard: &'a Rc<Shard>,
-    door: &'a Door,
-    stream: Stream,
+pub(super) struct Connection<'a> {
+    pub(super) shard: &'a Rc<Shard>,
+    pub(super) door: &'a Door,
+    pub(super) stream: Stream,
     /// What was read and belongs to no request yet.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     outputs: Vec<Output>,
     /// Where the client is, once that was asked.
-    peer: Option<Option<IpAddr>>,
+    pub(super) peer: Option<Option<IpAddr>>,
 }
 
 /// How the reading of a body ended.
@@ -72,7 +72,7 @@ impl Connection<'_> {
             Err(refusal) => return self.not_a_request(refusal).await,
         };
         let opts = begun.opts;
-        gate::settle(self.shard, self.door, &mut begun).await;
+        settle(self.shard, self.door, &mut begun).await;
         match std::mem::replace(&mut begun.wish, Wish::Options("")) {
             Wish::Write(admitted) => self.write(begun, admitted).await,
             Wish::Query(admitted, question) => self.query(begun, admitted, &question).await,
@@ -152,14 +152,6 @@ impl Connection<'_> {
         take(self.shard, self.door, from, &mut self.inbox, bytes, started)
     }
 
-    /// Where the client is, if it matters; the kernel is asked once.
-    fn from(&mut self) -> Option<IpAddr> {
-        match self.door.gate.asks_where_from() {
-            true => *self.peer.get_or_insert_with(|| self.stream.peer()),
-            false => None,
-        }
-    }
-
     /// Reads the body, makes it ready, relays it, answers.
     async fn write(&mut self, mut begun: Begun, admitted: Admitted) -> io::Result<bool> {
         if let BodyEnd::Refused(refusal) = self.body(&mut begun, &admitted).await? {
@@ -221,7 +213,7 @@ impl Connection<'_> {
             return self.refuse(&begun, refusal, b"").await;
         }
         let may = gate::may_ask(
-            self.door,
+            &self.door.gate,
             &begun.guest,
             question,
             &admitted.ticket.request(),
@@ -371,25 +363,6 @@ impl Connection<'_> {
         Ok(false)
     }
 
-    /// Answers somebody who does not pass. What has come of the body is thrown away, so that a whole one
-    /// does not end the connection.
-    async fn turn_away(&mut self, begun: &mut Begun, away: &Away) -> io::Result<bool> {
-        let bytes_max = self.shard.world.plan.limits.body_bytes_max;
-        if !begun.whole
-            && let Ok(progress) = begun.body.feed(&self.inbox, &mut Vec::new(), bytes_max)
-        {
-            begun.whole = progress.done;
-            self.inbox.drain(..progress.taken);
-        }
-        let opts = Closing {
-            keep_alive: begun.opts.keep_alive && begun.whole,
-            ..begun.opts
-        };
-        let mut out = Vec::new();
-        write_error(&mut out, away.status, &away.words, &away.headers, opts);
-        self.answer(begun, away.status, &out).await
-    }
-
     async fn refuse(
         &mut self,
         begun: &Begun,
@@ -413,7 +386,12 @@ impl Connection<'_> {
 
     /// Counts the answer, sends what of it is still to be sent, and says whether another request may
     /// follow.
-    async fn answer(&mut self, begun: &Begun, status: u16, out: &[u8]) -> io::Result<bool> {
+    pub(super) async fn answer(
+        &mut self,
+        begun: &Begun,
+        status: u16,
+        out: &[u8],
+    ) -> io::Result<bool> {
         let shard = self.shard;
         shard.metrics.answered(begun.path, begun.verb, status);
         shard

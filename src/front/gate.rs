@@ -1,7 +1,7 @@
 //! Whether a request may pass: who sends it, what they may do, how often.
 //!
 //! ```text
-//!  head ─▶ enter: the client's rate, who it is ─▶ settle: proof, rights, rates ─▶ body ─▶ may_ask
+//!  head ─▶ enter: the client's rate, who it is ─▶ prove ─▶ pass: rights, rates ─▶ body ─▶ may_ask
 //! ```
 //!
 //! Nobody's body is read before it is known who they are. What an InfluxQL text touches may stand in
@@ -12,11 +12,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::access::credentials::Refused;
-use crate::access::gate::{Look, Proof};
+use crate::access::gate::{Gate, Look, Proof};
 use crate::access::rights::{Right, may};
 use crate::backend::flight::{Kind, Request};
 use crate::front::route::Route;
-use crate::front::wish::{Begun, Door, Wish};
 use crate::http::request::RequestHead;
 use crate::http::response::RETRY_AFTER;
 use crate::http::target::{Only, decoded, only};
@@ -57,21 +56,21 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Somebody who does not pass.
 pub fn enter(
     shard: &Shard,
-    door: &Door,
+    gate: &Rc<Gate>,
     from: Option<IpAddr>,
     route: Route,
     head: &RequestHead<'_, '_>,
     query: &[u8],
 ) -> Result<Guest, Box<Away>> {
-    if door.gate.is_open() || !matches!(route, Route::Write(_) | Route::Query(_)) {
+    if gate.is_open() || !matches!(route, Route::Write(_) | Route::Query(_)) {
         return Ok(Guest::Anybody);
     }
     if let Some(from) = from
-        && let Err(wait) = door.gate.warden.rates.take_client(from, shard.driver.now())
+        && let Err(wait) = gate.warden.rates.take_client(from, shard.driver.now())
     {
         return Err(Box::new(Away::too_often("this client address", wait)));
     }
-    match door.gate.look(query, head.header("authorization"), from) {
+    match gate.look(query, head.header("authorization"), from) {
         Ok(None) => Ok(Guest::Anybody),
         Ok(Some(Look::Known(entry))) => Ok(Guest::Known(entry)),
         Ok(Some(Look::Unproven(proof))) => Ok(Guest::Unproven(proof)),
@@ -79,44 +78,44 @@ pub fn enter(
     }
 }
 
-/// Waits for the proof, where there is one to wait for, and looks at what the head asks for. Who does
-/// not pass has [`Wish::TurnedAway`] from then on.
-pub async fn settle(shard: &Shard, door: &Door, begun: &mut Begun) {
-    if door.gate.is_open() {
-        return;
-    }
-    if let Guest::Unproven(proof) = &begun.guest {
-        match proof.outcome().await {
-            Ok(entry) => begun.guest = Guest::Known(entry),
-            Err(refused) => begun.wish = Wish::TurnedAway(Box::new(Away::unknown(refused))),
-        }
-    }
-    if matches!(begun.wish, Wish::Write(_) | Wish::Query(..))
-        && let Err(away) = passes(shard, door, begun)
-    {
-        begun.wish = Wish::TurnedAway(away);
+/// Waits for the proof, where there is one to wait for.
+///
+/// # Errors
+/// They are nobody's credentials.
+pub async fn prove(guest: Guest) -> Result<Guest, Box<Away>> {
+    match guest {
+        Guest::Unproven(proof) => match proof.outcome().await {
+            Ok(entry) => Ok(Guest::Known(entry)),
+            Err(refused) => Err(Box::new(Away::unknown(refused))),
+        },
+        guest => Ok(guest),
     }
 }
 
-fn passes(shard: &Shard, door: &Door, begun: &Begun) -> Result<(), Box<Away>> {
-    let entry = match begun.guest {
-        Guest::Anybody => None,
-        Guest::Known(entry) => Some(entry),
-        Guest::Unproven(_) => return Err(Box::new(Away::unknown(Refused::Wrong))),
-    };
-    if let Some(entry) = entry {
-        match &begun.wish {
-            Wish::Write(admitted) => may_write(door, entry, &admitted.ticket.request())?,
-            Wish::Query(_, question) if question.language != Language::InfluxQl => {
-                may_touch(door, entry, Right::Read, None)?;
-            }
-            _ => {}
-        }
-    }
-    let (now, rates) = (shard.driver.now(), &door.gate.warden.rates);
+/// Looks at what a head asks for: a write of this request, or a question in this language. Once per request.
+///
+/// # Errors
+/// A right is missing, or it is too often.
+pub fn pass(
+    shard: &Shard,
+    gate: &Gate,
+    guest: &Guest,
+    request: &Request,
+    language: Option<Language>,
+) -> Result<(), Box<Away>> {
+    let (now, rates) = (shard.driver.now(), &gate.warden.rates);
     let late = |whose| move |wait| Box::new(Away::too_often(whose, wait));
-    if let Some(entry) = entry {
-        rates.take_user(entry, now).map_err(late("this user"))?;
+    match guest {
+        Guest::Anybody => {}
+        Guest::Known(entry) => {
+            match language {
+                None => may_write(gate, *entry, request)?,
+                Some(Language::InfluxQl) => {} // the body says what it touches
+                Some(_) => may_touch(gate, *entry, Right::Read, None)?,
+            }
+            rates.take_user(*entry, now).map_err(late("this user"))?;
+        }
+        Guest::Unproven(_) => return Err(Box::new(Away::unknown(Refused::Wrong))),
     }
     rates.take_listener(now).map_err(late("this listener"))
 }
@@ -126,7 +125,7 @@ fn passes(shard: &Shard, door: &Door, begun: &Begun) -> Result<(), Box<Away>> {
 /// # Errors
 /// A right is missing.
 pub fn may_ask(
-    door: &Door,
+    gate: &Gate,
     guest: &Guest,
     question: &Question,
     request: &Request,
@@ -141,21 +140,21 @@ pub fn may_ask(
         _ => None,
     };
     let QueryText::Text(text) = only_value("q", &request.query, body, &mut text) else {
-        return may_touch(door, *entry, Right::Admin, None);
+        return may_touch(gate, *entry, Right::Admin, None);
     };
     for (right, database) in needs(text, own) {
-        may_touch(door, *entry, right, database)?;
+        may_touch(gate, *entry, right, database)?;
     }
     Ok(())
 }
 
 fn may_touch(
-    door: &Door,
+    gate: &Gate,
     entry: usize,
     right: Right,
     database: Option<&[u8]>,
 ) -> Result<(), Box<Away>> {
-    let roll = door.gate.warden.roll.as_ref();
+    let roll = gate.warden.roll.as_ref();
     let Some(entry) = roll.and_then(|roll| roll.entry(entry)) else {
         return Err(Box::new(Away::unknown(Refused::Wrong)));
     };
@@ -178,8 +177,8 @@ fn may_touch(
     Err(Box::new(Away::forbidden(words)))
 }
 
-fn may_write(door: &Door, entry: usize, request: &Request) -> Result<(), Box<Away>> {
-    let roll = door.gate.warden.roll.as_ref();
+fn may_write(gate: &Gate, entry: usize, request: &Request) -> Result<(), Box<Away>> {
+    let roll = gate.warden.roll.as_ref();
     let Some(entry) = roll.and_then(|roll| roll.entry(entry)) else {
         return Err(Box::new(Away::unknown(Refused::Wrong)));
     };

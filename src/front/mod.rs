@@ -7,4 +7,5 @@ pub mod connection;
 pub mod gate;
 pub mod listener;
 pub mod route;
+pub mod turn_away;
 pub mod wish;

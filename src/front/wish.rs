@@ -90,7 +90,7 @@ pub fn begin(
     };
     let asked = target::split(head.target);
     let (path, route) = route(head.method, asked.path, door.admin);
-    let entered = gate::enter(shard, door, from, route, &head, asked.query);
+    let entered = gate::enter(shard, &door.gate, from, route, &head, asked.query);
     let (guest, away) = match entered {
         Ok(guest) => (guest, None),
         Err(away) => (Guest::Anybody, Some(away)),
@@ -188,6 +188,36 @@ pub fn take(
     }
     inbox.extend_from_slice(rest);
     Ok(Some(begun))
+}
+
+/// Waits until it is known who sends a request, and whether they may. Who may not has
+/// [`Wish::TurnedAway`] from then on; a door where everybody may costs one look. Once per request.
+pub async fn settle(shard: &Shard, door: &Door, begun: &mut Begun) {
+    if door.gate.is_open() {
+        return;
+    }
+    let guest = std::mem::replace(&mut begun.guest, Guest::Anybody);
+    let passed = match gate::prove(guest).await {
+        Ok(guest) => {
+            let passed = match &begun.wish {
+                Wish::Write(admitted) => {
+                    let request = &admitted.ticket.request();
+                    gate::pass(shard, &door.gate, &guest, request, None)
+                }
+                Wish::Query(admitted, question) => {
+                    let (request, language) = (&admitted.ticket.request(), question.language);
+                    gate::pass(shard, &door.gate, &guest, request, Some(language))
+                }
+                _ => Ok(()),
+            };
+            begun.guest = guest;
+            passed
+        }
+        Err(away) => Err(away),
+    };
+    if let Err(away) = passed {
+        begun.wish = Wish::TurnedAway(away);
+    }
 }
 
 /// Whether who sent this may change something.

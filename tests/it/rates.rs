@@ -1,6 +1,7 @@
 //! How often: 429 with the time to wait, for whom it holds, and for whom it does not.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
@@ -26,6 +27,11 @@ fn is_429(answer: &Answer, whose: &str) {
     assert_eq!(answer.body, words);
 }
 
+/// What one per second has given back since.
+fn refilled(start: Instant) -> usize {
+    usize::try_from(start.elapsed().as_secs()).unwrap() + 1
+}
+
 /// A client at another address of loopback.
 fn client_at(address: &str, relay: &Relay) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -44,13 +50,13 @@ fn a_listener_takes_a_burst_on_all_shards_together_and_then_says_when() {
         ("RELAY_HTTP_RATE_LIMIT", "1"),
         ("RELAY_HTTP_BURST_LIMIT", "50"),
     ];
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let (backend, relay) = relay(&rates);
     // Connections of their own, so that all shards are asked.
     let answers: Vec<Answer> = (0..120)
         .map(|_| write(&relay.http, "/write?db=x", "m v=1 1\n"))
         .collect();
-    let most = 50 + start.elapsed().as_secs() as usize + 1;
+    let most = 50 + refilled(start);
     let taken = answers.iter().filter(|answer| answer.status == 204).count();
     assert!((50..=most).contains(&taken), "{taken} of {most}");
     assert_eq!(backend.seen().len(), taken);
@@ -85,7 +91,7 @@ fn a_rate_alone_is_a_burst_of_one_and_a_connection_stays() {
     is_429(&late, "this listener");
     assert_eq!(late.header("retry-after"), Some("1"));
     assert_eq!(client.answer().unwrap().status, 429);
-    std::thread::sleep(std::time::Duration::from_millis(1050)); // until the time that it was told
+    std::thread::sleep(Duration::from_millis(1050)); // until the time that it was told
     client.send(WRITE);
     assert_eq!(client.answer().unwrap().status, 204);
 }
@@ -96,7 +102,7 @@ fn each_client_address_has_a_rate_of_its_own() {
         ("RELAY_HTTP_CLIENT_RATE_LIMIT", "1"),
         ("RELAY_HTTP_CLIENT_BURST_LIMIT", "3"),
     ];
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let (_backend, relay) = relay(&rates);
     // On connections of its own, on whatever shard they come in.
     let of_one = |address: &str| -> Vec<Answer> {
@@ -110,7 +116,7 @@ fn each_client_address_has_a_rate_of_its_own() {
     for address in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
         let answers = of_one(address);
         let taken = answers.iter().filter(|answer| answer.status == 204).count();
-        let most = 3 + start.elapsed().as_secs() as usize + 1;
+        let most = 3 + refilled(start);
         assert!((3..=most).contains(&taken), "{address}: {taken}");
         let late = answers.iter().find(|answer| answer.status != 204).unwrap();
         is_429(late, "this client address");
@@ -126,7 +132,7 @@ fn each_user_has_a_rate_of_its_own_and_wrong_passwords_use_up_nobodys() {
         ("RELAY_HTTP_USER_RATE_LIMIT", "1"),
         ("RELAY_HTTP_USER_BURST_LIMIT", "2"),
     ];
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let (_backend, relay) = relay(&rates);
     for _ in 0..10 {
         let wrong = write(&relay.http, "/write?db=x&u=jane&p=wrong", "m v=1");
@@ -138,7 +144,7 @@ fn each_user_has_a_rate_of_its_own_and_wrong_passwords_use_up_nobodys() {
             .map(|_| write(&relay.http, &target, "m v=1"))
             .collect();
         let taken = answers.iter().filter(|answer| answer.status == 204).count();
-        let most = 2 + start.elapsed().as_secs() as usize + 1;
+        let most = 2 + refilled(start);
         assert!((2..=most).contains(&taken), "{user}: {taken}");
         let late = answers.iter().find(|answer| answer.status != 204).unwrap();
         is_429(late, "this user");
