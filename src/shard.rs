@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::access::gate::Turn;
 use crate::access::warden::Warden;
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
@@ -91,6 +92,8 @@ pub struct Shard {
     pub inflater: RefCell<Inflater>,
     /// One buffer to put answers together in; each is sent before the next is begun.
     pub answer: RefCell<Vec<u8>>,
+    /// Passwords are verified one after the other.
+    pub verifying: Turn,
     /// Client connections open.
     pub connections: Cell<usize>,
     /// Questions asked: whose turn it is among equal backends.
@@ -144,6 +147,7 @@ impl Shard {
             events,
             inflater: RefCell::default(),
             answer: RefCell::default(),
+            verifying: Turn::default(),
             connections: Cell::new(0),
             questions: Cell::new(0),
             datagram_doors: Cell::new(0),

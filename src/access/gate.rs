@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use futures_lite::future::poll_fn;
+use glommio::sync::Semaphore;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -35,7 +36,20 @@ pub struct Gate {
     proven: Box<[Cell<Option<Fingerprint>>]>,
     /// Waiting or being verified, in their order.
     proofs: RefCell<Vec<Rc<Proof>>>,
+    /// One verification at a time, whatever door of the shard it is for.
+    turn: Turn,
     metrics: Arc<ShardMetrics>,
+}
+
+/// What the doors of one shard share, so that they verify one after the other: each takes memory, and one
+/// of the two threads that stand beside the shard.
+#[derive(Clone)]
+pub struct Turn(Rc<Semaphore>);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Rc::new(Semaphore::new(1)))
+    }
 }
 
 /// Credentials that are being verified.
@@ -61,7 +75,11 @@ impl Gate {
     ///
     /// # Errors
     /// The kernel has no random number.
-    pub fn new(warden: &Arc<Warden>, metrics: &Arc<ShardMetrics>) -> std::io::Result<Rc<Self>> {
+    pub fn new(
+        warden: &Arc<Warden>,
+        turn: &Turn,
+        metrics: &Arc<ShardMetrics>,
+    ) -> std::io::Result<Rc<Self>> {
         let mut key = [0; 32];
         if warden.roll.is_some() {
             rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty())?;
@@ -72,6 +90,7 @@ impl Gate {
             key,
             proven: (0..entries).map(|_| Cell::new(None)).collect(),
             proofs: RefCell::default(),
+            turn: turn.clone(),
             metrics: Arc::clone(metrics),
         }))
     }
@@ -81,7 +100,7 @@ impl Gate {
     /// # Errors
     /// As [`Gate::new`].
     pub fn alone(plan: &ListenerPlan, metrics: &Arc<ShardMetrics>) -> std::io::Result<Rc<Self>> {
-        Self::new(&Warden::new(plan), metrics)
+        Self::new(&Warden::new(plan), &Turn::default(), metrics)
     }
 
     /// Whether everybody may do everything, any number of times.
@@ -204,7 +223,9 @@ impl Gate {
                 let roll = warden.roll.as_ref();
                 catch_unwind(AssertUnwindSafe(|| roll?.verify(suspect, &secret))).unwrap_or(None)
             };
+            let turn = self.turn.0.acquire_permit(1).await; // it fails only once it is closed, and nobody does
             let outcome = glommio::executor().spawn_blocking(verify).await;
+            drop(turn);
             if let Some(proven) = outcome.and_then(|at| self.proven.get(at)) {
                 proven.set(Some(proof.fingerprint));
             }

@@ -144,7 +144,7 @@ fn listen(shard: &Rc<Shard>, posts: Posts) -> std::io::Result<Doors> {
     for post in posts.http {
         let listener = Rc::new(Listener::new(&shard.driver, post.socket)?);
         let gate = match shard.world.wardens.get(usize::from(post.number)) {
-            Some(warden) => Gate::new(warden, &shard.metrics)?,
+            Some(warden) => Gate::new(warden, &shard.verifying, &shard.metrics)?,
             None => Gate::alone(&post.plan, &shard.metrics)?, // the admin address
         };
         let door = Rc::new(Door {

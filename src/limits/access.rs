@@ -27,7 +27,7 @@ pub const ARGON2_LANES_MAX: u32 = 16;
 /// Bytes of a hash: less is guessed too easily, more is for nothing.
 pub const ARGON2_HASH_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// Verifications that wait, or run, on one shard; they run one at a time. Past it 503.
+/// Verifications that wait, or run, at one door of one shard; a shard runs one at a time. Past it 503.
 pub const PROOFS_MAX: usize = 64;
 /// Those of one client address, so that one that guesses passwords leaves room for others. Past it 503.
 pub const PROOFS_PER_CLIENT_MAX: usize = 16;
@@ -38,6 +38,10 @@ pub const RATE_MAX: u32 = 1_000_000_000;
 pub const CLIENT_CELLS: usize = 1 << 16;
 /// Longest `Retry-After` of a 429, in seconds.
 pub const RETRY_AFTER_SECS_MAX: u64 = 3600;
+
+/// What one shard can come to hold for all of this: one verification, and those that wait at one door.
+pub const SHARD_BYTES_MAX: usize =
+    ARGON2_MEMORY_KIB_MAX as usize * 1024 + PROOFS_MAX * 2 * CREDENTIAL_BYTES_MAX;
 
 const _: () = {
     assert!(CLIENT_CELLS.is_power_of_two(), "a hash is cut to a cell");
