@@ -423,8 +423,7 @@ pub const fn shard_bytes_max() -> usize {
     sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits
-    sum += access::SHARD_BYTES_MAX; // passwords that are verified
-    sum + READ_BUFFER_BYTES
+    sum + READ_BUFFER_BYTES + access::SHARD_BYTES_MAX
 }
 
 const _: () = {

@@ -340,7 +340,7 @@ mod tests {
             ("SELECT 1..m FROM n", "R:own R:*"),
             ("SELECT * FROM 'b'..m", "R:own R:*"),
             ("SELECT 1.5 / 2. FROM m", "R:own"),
-            ("SELECT v FROM on..m", "R:own R:on"),
+            ("SELECT v FROM on..m", "R:own R:* R:on"),
             ("SELECT * FROM m ON b", "R:own R:b"),
         ]);
     }
