@@ -34,14 +34,14 @@
 //! | 5 | `write`, `query`, `admin`, `replay` | what the relay does |
 //! | 4 | `fanout` | one write, every backend at once |
 //! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
-//! | 2 | `backend` | one backend as one shard sees it |
+//! | 2 | `backend`, `access` | one backend as one shard sees it; who may do what, and how often |
 //! | 1 | `engine`, `http`, `payload`, `metrics`, `events`, `spool` | sockets; bytes and types; the durable log |
 //! | 0 | `limits`, `plan`, `clock` | every bound; what to run; the only clock |
 //!
 //! # What is not here
 //!
 //! - No lock, and nothing that two shards both write, but one word per backend (`spool/board`): whether
-//!   it is live.
+//!   it is live; and, where a rate is limited, one word per bucket (`access/rates`).
 //! - No socket, clock, file or random number in a file whose first line ends in `Pure.`
 //! - No bound outside `limits`, and no room but `config` and `cli` that has seen the config file.
 
@@ -62,6 +62,7 @@ pub mod fanout;
 
 pub mod shard;
 
+pub mod access;
 pub mod backend;
 
 pub mod http;

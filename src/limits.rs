@@ -3,6 +3,7 @@
 //! A queue, buffer, count or wait that is not named here does not exist. Each says what gives way.
 //! What an operator may set is a default here and a field of the plan there.
 
+pub mod access;
 pub mod beside;
 pub mod filter;
 pub mod reload;
@@ -377,7 +378,8 @@ pub const fn shard_bytes_max() -> usize {
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits
     sum += filter::filters_bytes_max(BODY_BYTES_MAX); // expressions, and a remote-write body among them
-    sum + READ_BUFFER_BYTES + beside::COMPRESSED_BYTES_MAX // and compressed copies on their way
+    sum += beside::COMPRESSED_BYTES_MAX; // compressed copies on their way
+    sum + READ_BUFFER_BYTES + access::SHARD_BYTES_MAX
 }
 
 const _: () = {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use influxdb_relay::cli::{bench, check, demo, serve, sink, spool};
+use influxdb_relay::cli::{bench, check, demo, hash, serve, sink, spool};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -47,6 +47,8 @@ enum Command {
     Sink(sink::SinkArgs),
     /// Generate load and report latencies
     Bench(bench::BenchArgs),
+    /// Print what stands for a password (from standard input) or a new token in `users` and `tokens`
+    Hash(hash::HashArgs),
     /// Look into a spool and its dead letters
     Spool(spool::SpoolArgs),
 }
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Sink(args) => sink::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Hash(args) => hash::run(&args),
         Command::Spool(args) => spool::run(&args),
     }
 }

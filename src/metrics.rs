@@ -205,6 +205,8 @@ pub struct ClientMetrics {
     pub connections: Counter,
     /// Connections accepted.
     pub accepted: Counter,
+    /// Credentials that were verified the slow way.
+    pub verifications: Counter,
     /// What came by UDP.
     pub udp: UdpMetrics,
 }

@@ -4,9 +4,13 @@
 //! with them. Past that door nobody asks again: addresses are addresses, names are unique, counts
 //! are within the bounds of `limits`.
 
+pub mod access;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::plan::access::{AccessPlan, RatesPlan};
 
 /// Everything that the process does, once per start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,6 +237,10 @@ pub struct ListenerPlan {
     pub balance: bool,
     /// Its backends, in the order of the file. May be empty: then each write is answered 503.
     pub outputs: Vec<BackendId>,
+    /// Who may write or query here; `None` is everybody.
+    pub access: Option<AccessPlan>,
+    /// How often.
+    pub rates: RatesPlan,
 }
 
 /// One UDP door.

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::access::gate::Turn;
+use crate::access::warden::Warden;
 use crate::backend::compress::Packer;
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
@@ -34,6 +36,8 @@ pub struct World {
     pub backends: Vec<Arc<Shared>>,
     /// One per output over UDP, in the order of the plan.
     pub outputs: Vec<Arc<Shared>>,
+    /// Who may enter each HTTP door, and how often, in the order of the plan's listeners.
+    pub wardens: Vec<Arc<Warden>>,
     /// What is kept of what backends miss; `None` is off.
     pub spool: Option<SpoolWorld>,
     /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.
@@ -118,6 +122,8 @@ pub struct Shard {
     pub answer: RefCell<Vec<u8>>,
     /// Whose turn it is among equal backends.
     turns: Cell<usize>,
+    /// Passwords are verified one after the other.
+    pub verifying: Turn,
     /// UDP doors that take datagrams, and tasks that help others with theirs.
     pub datagram_doors: Cell<usize>,
     /// A drain has begun: answers close their connections.
@@ -178,6 +184,7 @@ impl Shard {
             room: RefCell::default(),
             answer: RefCell::default(),
             turns: Cell::new(0),
+            verifying: Turn::default(),
             datagram_doors: Cell::new(0),
             draining: Cell::new(false),
             leaving: Cell::new(false),

@@ -110,6 +110,13 @@ fn long_request() -> Vec<u8> {
     let head = format!("POST /write?db=x HTTP/1.1\r\nHost: r\r\nContent-Length: {length}\r\n\r\n");
     (head + &body).into_bytes()
 }
+/// [`REQUEST`] by somebody with a token.
+const BY_TOKEN: &[u8] = b"POST /write?db=x HTTP/1.1\r\nHost: r\r\nUser-Agent: t\r\nAuthorization: Bearer t0ken\r\nContent-Length: 21\r\n\r\ncpu,host=a load=0.64\n";
+/// [`REQUEST`] by a user.
+const BY_USER: &[u8] = b"POST /write?db=x&u=jane&p=password HTTP/1.1\r\nHost: r\r\nUser-Agent: t\r\nContent-Length: 21\r\n\r\ncpu,host=a load=0.64\n";
+/// Of "password", by the reference implementation.
+const PASSWORD: &str =
+    "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
 
 /// Writes `segments` times one segment of requests, and reads all answers.
 fn write(stream: &mut TcpStream, request: &[u8], segments: usize) {
@@ -187,7 +194,7 @@ fn thread_named(name: &str, others: &[i32]) -> Option<i32> {
 }
 
 #[test]
-fn a_warm_write_allocates_nothing_kept_or_compressed_nor_does_a_datagram() {
+fn a_warm_write_allocates_nothing_whatever_is_configured_nor_does_a_datagram() {
     let (a, b) = (sink(), sink());
     let folder = std::env::temp_dir().join(format!("relay-alloc-{}", std::process::id()));
     let dir = folder.display().to_string();
@@ -203,14 +210,35 @@ fn a_warm_write_allocates_nothing_kept_or_compressed_nor_does_a_datagram() {
         ),
     ];
     let compress = [("RELAY_HTTP_COMPRESS", "true".to_owned())];
-    for more in [&[][..], &[("RELAY_SPOOL_DIR", dir)], &udp, &compress] {
+    let token = influxdb_relay::access::hash::of_token(b"t0ken");
+    let guarded = [
+        ("RELAY_HTTP_USERS", format!("jane {PASSWORD} write=a,x")),
+        ("RELAY_HTTP_TOKENS", format!("{token} write=a,x")),
+        ("RELAY_HTTP_RATE_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_BURST_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_CLIENT_RATE_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_CLIENT_BURST_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_USER_RATE_LIMIT", "1000000".to_owned()),
+        ("RELAY_HTTP_USER_BURST_LIMIT", "1000000".to_owned()),
+    ];
+    let long = long_request();
+    for more in [
+        &[][..],
+        &[("RELAY_SPOOL_DIR", dir)],
+        &udp,
+        &compress,
+        &guarded,
+    ] {
         let address = format!("127.0.0.1:{}", free_port());
         let shard = relay(&address, &a, &b, more, &others);
         let mut stream = TcpStream::connect(&address).unwrap();
-        watch(shard, |writes| write(&mut stream, REQUEST, writes));
-        if more == compress {
-            let long = long_request();
-            watch(shard, |writes| write(&mut stream, &long, writes));
+        let requests: &[&[u8]] = match more {
+            more if more == guarded => &[BY_TOKEN, BY_USER],
+            more if more == compress => &[REQUEST, &long],
+            _ => &[REQUEST],
+        };
+        for request in requests {
+            watch(shard, |writes| write(&mut stream, request, writes));
         }
         if more == udp {
             let sender = UdpSocket::bind("127.0.0.1:0").unwrap();

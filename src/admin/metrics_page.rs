@@ -14,6 +14,7 @@ pub fn page(world: &World, events: &Events, now_ms: u64) -> String {
     let mut page = Page::default();
     let shards: Vec<&ShardMetrics> = world.metrics.iter().map(AsRef::as_ref).collect();
     page.clients(&shards);
+    page.access(&shards);
     page.backends(world);
     spool_page::write(&mut page, world, now_ms);
     udp_page::write(&mut page, world);
@@ -110,6 +111,16 @@ impl Page {
             "",
             sum(shards, |shard| &shard.accepted),
         );
+    }
+
+    fn access(&mut self, shards: &[&ShardMetrics]) {
+        let name = "relay_access_verifications_total";
+        self.head(
+            name,
+            "counter",
+            "Credentials verified the slow way: once each, and each time they are wrong.",
+        );
+        self.row(name, "", sum(shards, |shard| &shard.verifications));
     }
 
     fn backends(&mut self, world: &World) {

@@ -2,6 +2,7 @@
 
 use crate::backend::outgoing::Request;
 use crate::http::response::push_decimal;
+use crate::http::target::may_name;
 use crate::plan::BackendPlan;
 
 /// How a body is coded, beside what the client's headers say.
@@ -67,9 +68,13 @@ pub(super) fn push_start(
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(path);
-    if !request.query.is_empty() {
-        out.push(b'?');
-        out.extend_from_slice(&request.query);
+    match &backend.authorization {
+        Some(_) => push_query_of_nobody(out, &request.query),
+        None if request.query.is_empty() => {}
+        None => {
+            out.push(b'?');
+            out.extend_from_slice(&request.query);
+        }
     }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(backend.host_header.as_bytes());
@@ -85,6 +90,20 @@ pub(super) fn push_start(
     }
 }
 
+/// Appends a query without the client's `u` and `p`, which would go before the backend's own credentials;
+/// also where only some servers see them.
+fn push_query_of_nobody(out: &mut Vec<u8>, query: &[u8]) {
+    let names_client = |piece: &&[u8]| may_name(piece, "u") || may_name(piece, "p");
+    let pieces = query.split(|&byte| byte == b'&');
+    for (n, piece) in pieces
+        .filter(|piece| !piece.is_empty() && !names_client(piece))
+        .enumerate()
+    {
+        out.push(if n == 0 { b'?' } else { b'&' });
+        out.extend_from_slice(piece);
+    }
+}
+
 fn push_length(out: &mut Vec<u8>, body_bytes: usize, coding: Coding) {
     if coding == Coding::Gzip {
         out.extend_from_slice(b"Content-Encoding: gzip\r\n");
@@ -92,4 +111,25 @@ fn push_length(out: &mut Vec<u8>, body_bytes: usize, coding: Coding) {
     out.extend_from_slice(b"Content-Length: ");
     push_decimal(body_bytes as u64, out);
     out.extend_from_slice(b"\r\n\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_query_of_nobody;
+
+    #[test]
+    fn the_clients_name_and_password_go_to_nobody_else() {
+        for (query, want) in [
+            ("", ""),
+            ("db=a&rp=b", "?db=a&rp=b"),
+            ("u=x&db=a&p=y", "?db=a"),
+            ("%75=x&p", ""),
+            ("db=a&&uu=1&pp=2&U=3", "?db=a&uu=1&pp=2&U=3"),
+            ("db=a;u=x&q=1&z;%70=y", "?q=1"),
+        ] {
+            let mut out = Vec::new();
+            push_query_of_nobody(&mut out, query.as_bytes());
+            assert_eq!(String::from_utf8(out).unwrap(), want, "{query}");
+        }
+    }
 }

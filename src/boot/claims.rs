@@ -13,6 +13,7 @@ use crate::boot::succession::{Inheritance, What};
 use crate::boot::{StartError, remedy};
 use crate::engine::listener::{claim, join};
 use crate::limits;
+use crate::plan::access::RatesPlan;
 use crate::plan::{BackendId, ListenerPlan, Plan};
 
 /// One HTTP address.
@@ -73,6 +74,8 @@ fn doors(plan: &Plan) -> Vec<(ListenerPlan, u16, bool)> {
             health_timeout: limits::HEALTH_WAIT_MAX,
             acks: 1,
             balance: false,
+            access: None,
+            rates: RatesPlan::default(),
             outputs: (0..plan.backends.len()).map(BackendId).collect(),
         };
         doors.push((listener, u16::MAX, true));

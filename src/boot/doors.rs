@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_lite::FutureExt;
 use glommio::Task;
 
+use crate::access::gate::Gate;
 use crate::boot::claims::Post;
 use crate::boot::datagrams::{Helped, UdpPost};
 use crate::engine::bell::Ear;
@@ -55,10 +56,15 @@ impl Doors {
     ) -> std::io::Result<()> {
         let mut next = Vec::new();
         for post in posts {
+            let gate = match shard.world.wardens.get(usize::from(post.number)) {
+                Some(warden) => Gate::new(warden, &shard.verifying, &shard.metrics)?,
+                None => Gate::alone(&post.plan, &shard.metrics)?, // the admin address
+            };
             let door = wish::Door {
                 plan: post.plan,
                 number: post.number,
                 admin: post.admin,
+                gate,
             };
             if let Some(place) = self.http.iter().position(|open| open.id == post.id) {
                 let open = self.http.swap_remove(place);

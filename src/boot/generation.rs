@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::channel::{Receiver, Sender};
 
+use crate::access::warden::Warden;
 use crate::boot::{StartError, peers, resolver, spool};
 use crate::engine::bell::Bell;
 use crate::metrics::ShardMetrics;
@@ -74,30 +75,39 @@ impl Generation {
 
 /// What all shards see of a plan, without its spool.
 fn world(plan: Plan, before: Option<&World>) -> World {
-    let Some(before) = before else {
-        let rows = |_: &usize| {
-            let metrics = ShardMetrics::new(plan.backends.len(), plan.outputs.len());
-            Arc::new(metrics)
-        };
-        return World {
-            generation: 0,
-            metrics: plan.cpus.iter().map(rows).collect(),
-            backends: (plan.backends.iter())
-                .map(|backend| resolver::first_look(&backend.host, backend.port))
-                .collect(),
-            outputs: (plan.outputs.iter())
-                .map(|output| resolver::first_look(&output.host, output.port))
-                .collect(),
-            spool: None,
-            peers_owe: (plan.backends.iter())
-                .map(|_| AtomicU64::new(LEVEL_EVERYWHERE))
-                .collect(),
-            stopping: AtomicBool::new(false),
-            has_successor: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
-            plan,
-        };
+    match before {
+        None => first(plan),
+        Some(before) => next(plan, before),
+    }
+}
+
+fn first(plan: Plan) -> World {
+    let rows = |_: &usize| {
+        let metrics = ShardMetrics::new(plan.backends.len(), plan.outputs.len());
+        Arc::new(metrics)
     };
+    World {
+        generation: 0,
+        metrics: plan.cpus.iter().map(rows).collect(),
+        backends: (plan.backends.iter())
+            .map(|backend| resolver::first_look(&backend.host, backend.port))
+            .collect(),
+        outputs: (plan.outputs.iter())
+            .map(|output| resolver::first_look(&output.host, output.port))
+            .collect(),
+        wardens: plan.listeners.iter().map(Warden::new).collect(),
+        spool: None,
+        peers_owe: (plan.backends.iter())
+            .map(|_| AtomicU64::new(LEVEL_EVERYWHERE))
+            .collect(),
+        stopping: AtomicBool::new(false),
+        has_successor: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
+        plan,
+    }
+}
+
+fn next(plan: Plan, before: &World) -> World {
     let output_before = |label: &str| {
         let mut outputs = before.plan.outputs.iter();
         outputs.position(|output| output.label == label)
@@ -131,6 +141,7 @@ fn world(plan: Plan, before: Option<&World>) -> World {
                 }
             })
             .collect(),
+        wardens: plan.listeners.iter().map(Warden::new).collect(),
         spool: None,
         peers_owe: (plan.backends.iter())
             .map(|backend| {

@@ -291,12 +291,13 @@ fn remedy(why: &io::Error) -> &'static str {
     }
 }
 
-/// Where threads that wait for disks run: on any CPU of the process. Glommio would pin them to the shard's
-/// own, where they stand in its way.
+/// Where threads that wait for disks, or verify passwords, run: on any CPU of the process. Glommio would pin them
+/// to the shard's own, where they stand in its way. Passwords are verified one at a time, so that what waits for
+/// a disk always has a thread.
 fn beside_shards() -> PoolPlacement {
     match (CpuSet::online(), sched_getaffinity(None)) {
-        (Ok(online), Ok(own)) => PoolPlacement::Fenced(1, online.filter(|at| own.is_set(at.cpu))),
-        _ => PoolPlacement::Unbound(1),
+        (Ok(online), Ok(own)) => PoolPlacement::Fenced(2, online.filter(|at| own.is_set(at.cpu))),
+        _ => PoolPlacement::Unbound(2),
     }
 }
 

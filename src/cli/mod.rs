@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod check;
 pub mod demo;
+pub mod hash;
 pub mod load;
 pub mod serve;
 pub mod sink;

@@ -1,12 +1,12 @@
 //! The `[[http]]` tables: doors, and the backends behind each. Pure.
 
+use crate::config::access;
 use crate::config::keys;
 use crate::config::kind::{Kind, Text, Whole};
 use crate::config::location::parse;
 use crate::config::mode::{MODES, Mode};
 use crate::config::output;
 use crate::config::reader::Reader;
-use crate::config::secret;
 use crate::config::section::{Section, Source};
 use crate::config::special::{Acks, AcksWish, Bind};
 use crate::config::variable;
@@ -77,6 +77,8 @@ fn read_one(reader: &mut Reader<'_>, section: &Section<'_>, is_first: bool, door
     let ping_status = read_ping(reader, section);
     let health_timeout = read_health_timeout(reader, section);
     read_later(reader, section);
+    let access = access::read(reader, section);
+    let rates = access::read_rates(reader, section, access.is_some());
     let mode = reader.take(section, "mode", &MODES, Mode::Replicate);
     let first_backend = doors.backends.len();
     read_outputs(reader, section, mode, &mut doors.backends);
@@ -92,6 +94,8 @@ fn read_one(reader: &mut Reader<'_>, section: &Section<'_>, is_first: bool, door
         outputs: (first_backend..doors.backends.len())
             .map(BackendId)
             .collect(),
+        access,
+        rates,
     });
 }
 
@@ -145,22 +149,6 @@ fn read_health_timeout(reader: &mut Reader<'_>, section: &Section<'_>) -> Durati
 
 /// What this version knows and does not act on, and what it must not ignore.
 fn read_later(reader: &mut Reader<'_>, section: &Section<'_>) {
-    let rate = Whole {
-        min: 0,
-        max: 1_000_000_000,
-    };
-    reader.later(
-        section,
-        "rate-limit",
-        &rate,
-        "this version limits no rates: every request is taken",
-    );
-    reader.later(
-        section,
-        "burst-limit",
-        &rate,
-        "this version limits no rates: every request is taken",
-    );
     for (name, danger) in [
         (
             "ssl-combined-pem",
@@ -177,14 +165,6 @@ fn read_later(reader: &mut Reader<'_>, section: &Section<'_>) {
             reader
                 .refused
                 .push(format!("{called} is set, and {danger}"));
-        }
-    }
-    for name in ["users", "tokens"] {
-        if secret::read(reader, section, name).is_some() {
-            let key = section.key(name);
-            reader.refused.push(format!(
-                "{key} is set, and this version checks nobody: it would let in everybody"
-            ));
         }
     }
 }

@@ -11,6 +11,7 @@
 //! all, and what this version does not act on is said, not passed over. `keys` lists what exists,
 //! `kind` what a key may hold, `reader` fetches one, the other files read one table each.
 
+pub mod access;
 pub mod filter;
 pub mod goforks;
 pub mod keys;

@@ -7,6 +7,28 @@ use crate::plan::Secret;
 
 /// A secret, from the key, or from the file that its twin names; one line end is cut.
 pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, name: &str) -> Option<Secret> {
+    let (secret, source) = quiet(reader, section, name);
+    let shown = secret.as_ref().map_or("none", |_| "(secret)");
+    reader.row(section.key(name), shown, source);
+    secret
+}
+
+/// Where a secret stands, for a problem with it.
+pub fn at(reader: &Reader<'_>, section: &Section<'_>, name: &str) -> String {
+    let twin = format!("{name}-file");
+    let found = [name, &twin].map(|name| reader.found(section, name));
+    let mut found: Vec<_> = found.into_iter().flatten().collect();
+    found.sort_by_key(|found| found.source != Source::Env);
+    let first = found.into_iter().next();
+    first.map_or_else(|| section.at_key(name), |found| found.at)
+}
+
+/// [`read`] without a row.
+pub fn quiet(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    name: &str,
+) -> (Option<Secret>, Source) {
     let twin = format!("{name}-file");
     let here = reader.found(section, name);
     let there = reader.found(section, &twin);
@@ -49,12 +71,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, name: &str) -> Optio
         }
         Some((Ok(text), at)) => (checked(reader, text, at.at), at.source),
     };
-    reader.row(
-        section.key(name),
-        if text.is_some() { "(secret)" } else { "none" },
-        source,
-    );
-    text.map(Secret)
+    (text.map(Secret), source)
 }
 
 fn checked(reader: &mut Reader<'_>, text: String, at: String) -> Option<String> {

@@ -5,7 +5,7 @@
 //! told so; unless the peer has hung up, when the end is still to be read.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -229,6 +229,12 @@ impl Stream {
             }
             poll_fn(|cx| self.poll_writable(cx)).await?;
         }
+    }
+
+    /// Where the peer is; `None` if it is gone.
+    pub fn peer(&self) -> Option<IpAddr> {
+        let peer = self.socket.peer_addr().ok()?;
+        peer.as_socket().map(|peer| peer.ip())
     }
 
     /// Wakes the task that waits to read, so that it looks around: something changed beside the

@@ -19,9 +19,10 @@ use crate::admin::{self, everywhere};
 use crate::engine::stream::Stream;
 use crate::fanout::share::share;
 use crate::fanout::{self, Output};
+use crate::front::gate;
 use crate::front::in_force::{Current, Entrance};
 use crate::front::intake::{BodyEnd, Intake};
-use crate::front::wish::{Begun, Wish};
+use crate::front::wish::{Begun, Wish, settle};
 use crate::http::request::Refusal;
 use crate::http::response::{CHALLENGE, Closing, RETRY_AFTER, write_answer, write_error};
 use crate::limits;
@@ -43,14 +44,16 @@ pub async fn serve(entrance: &Entrance, stream: Stream) {
             current,
             stream,
             inbox: Vec::new(),
+            peer: None,
         },
         outputs: Vec::new(),
     };
     while let Ok(true) = connection.one_request().await {}
 }
 
-struct Connection<'a> {
-    intake: Intake<'a>,
+pub(super) struct Connection<'a> {
+    /// What it reads.
+    pub(super) intake: Intake<'a>,
     /// The backends of its door, with lanes of its own; empty until its first write.
     outputs: Vec<Output>,
 }
@@ -63,6 +66,8 @@ impl Connection<'_> {
             Ok(None) => return Ok(false),
             Err(refusal) => return self.not_a_request(refusal).await,
         };
+        let Current { shard, door, .. } = &self.intake.current;
+        settle(shard, door, &mut begun).await;
         let opts = begun.opts;
         match std::mem::replace(&mut begun.wish, Wish::Options("")) {
             Wish::Write(admitted) => self.write(begun, admitted).await,
@@ -74,6 +79,7 @@ impl Connection<'_> {
                 let status = admin::answer(shard, &door.plan, asked, opts, &mut out).await;
                 self.answer(&begun, status, &out).await
             }
+            Wish::TurnedAway(away) => self.turn_away(&mut begun, &away).await,
             Wish::Options(allow) => {
                 let out = &mut Vec::new();
                 write_answer(out, 204, &allow_line(allow), b"", opts);
@@ -173,6 +179,16 @@ impl Connection<'_> {
             drop(admitted);
             return self.refuse(&begun, refusal, b"").await;
         }
+        let may = gate::may_ask(
+            &self.intake.current.door.gate,
+            &begun.guest,
+            question,
+            &admitted.ticket.request(),
+        );
+        if let Err(away) = may {
+            drop(admitted);
+            return self.turn_away(&mut begun, &away).await;
+        }
         if question.does(&admitted.ticket.request()) == Does::Writes {
             return self.relay(begun, admitted).await;
         }
@@ -253,7 +269,12 @@ impl Connection<'_> {
 
     /// Counts the answer, sends what of it is still to be sent, and says whether another request may
     /// follow.
-    async fn answer(&mut self, begun: &Begun, status: u16, out: &[u8]) -> io::Result<bool> {
+    pub(super) async fn answer(
+        &mut self,
+        begun: &Begun,
+        status: u16,
+        out: &[u8],
+    ) -> io::Result<bool> {
         let (shard, now) = (&self.intake.current.shard, self.intake.now());
         shard.metrics.answered(begun.path, begun.verb, status);
         let took = now.since(begun.started);

@@ -1,6 +1,7 @@
 //! What a connection reads: heads, through the shard's one buffer, and bodies, straight into their flights.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use futures_lite::future::poll_fn;
@@ -30,6 +31,8 @@ pub(super) struct Intake<'a> {
     pub(super) stream: Stream,
     /// What was read and belongs to no request yet.
     pub(super) inbox: Vec<u8>,
+    /// Where the client is, once that was asked.
+    pub(super) peer: Option<Option<IpAddr>>,
 }
 
 impl Intake<'_> {
@@ -39,6 +42,11 @@ impl Intake<'_> {
     /// No plan has this address any more.
     pub(super) fn look(&mut self) -> Result<bool, Refusal> {
         look(&mut self.current, self.entrance)
+    }
+
+    /// Where the client is, if it matters to its door; the kernel is asked once.
+    fn from(&mut self) -> Option<IpAddr> {
+        from(&self.current, &self.stream, &mut self.peer)
     }
 
     /// When this turn of the shard began.
@@ -69,7 +77,8 @@ impl Intake<'_> {
             let read = poll_fn(|cx| {
                 let entrance = self.entrance;
                 let (current, inbox) = (&mut self.current, &mut self.inbox);
-                self.stream.poll_read_with(cx, |bytes| {
+                let (stream, peer) = (&self.stream, &mut self.peer);
+                stream.poll_read_with(cx, |bytes| {
                     if bytes.is_empty() {
                         return None;
                     }
@@ -79,7 +88,9 @@ impl Intake<'_> {
                             return Some(Err(gone));
                         }
                     }
-                    Some(take(&current.shard, &current.door, inbox, bytes, started))
+                    let from = from(current, stream, peer);
+                    let Current { shard, door, .. } = &*current;
+                    Some(take(shard, door, from, inbox, bytes, started))
                 })
             })
             .await;
@@ -105,8 +116,9 @@ impl Intake<'_> {
     /// Reads a head from what came with the last request.
     fn take_next(&mut self, started: Moment) -> Result<Option<Begun>, Refusal> {
         self.look()?;
+        let from = self.from();
         let Current { shard, door, .. } = &self.current;
-        take(shard, door, &mut self.inbox, &[], started)
+        take(shard, door, from, &mut self.inbox, &[], started)
     }
 
     /// Reads what is left of the body into the flight.
@@ -218,6 +230,13 @@ impl Intake<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+fn from(current: &Current, stream: &Stream, peer: &mut Option<Option<IpAddr>>) -> Option<IpAddr> {
+    match current.door.gate.asks_where_from() {
+        true => *peer.get_or_insert_with(|| stream.peer()),
+        false => None,
     }
 }
 

@@ -4,8 +4,10 @@
 
 pub mod body;
 pub mod connection;
+pub mod gate;
 pub mod in_force;
 mod intake;
 pub mod listener;
 pub mod route;
+pub mod turn_away;
 pub mod wish;

@@ -1,9 +1,14 @@
 //! What a request wants, as far as its head tells.
 
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::access::gate::Gate;
 use crate::admin::Asked;
 use crate::admin::permit::{self, At, Sender};
 use crate::clock::Moment;
 use crate::front::body::{BodyReader, Progress};
+use crate::front::gate::{self, Away, Guest};
 use crate::front::route::{Route, route, verb};
 use crate::http::header::HeaderSpace;
 use crate::http::request::{Framing, Method, Parsed, Refusal, RequestHead};
@@ -23,6 +28,8 @@ pub struct Door {
     pub number: u16,
     /// Whether it is the admin address.
     pub admin: bool,
+    /// Who may do what here, and how often.
+    pub gate: Rc<Gate>,
 }
 
 /// What a request wants.
@@ -39,12 +46,16 @@ pub enum Wish {
     Options(&'static str),
     /// What it cannot have; the methods that it could, where its own is wrong.
     Denied(Refusal, Option<&'static str>),
+    /// What whoever sends it may not have.
+    TurnedAway(Box<Away>),
 }
 
 /// One request whose head has been read.
 pub struct Begun {
     /// What it wants.
     pub wish: Wish,
+    /// Who sends it.
+    pub guest: Guest,
     /// What is left of its body.
     pub body: BodyReader,
     /// Whether the body has come whole.
@@ -69,6 +80,7 @@ pub struct Begun {
 pub fn begin(
     shard: &Shard,
     door: &Door,
+    from: Option<IpAddr>,
     bytes: &[u8],
     started: Moment,
 ) -> Result<Option<(Begun, usize)>, Refusal> {
@@ -80,7 +92,13 @@ pub fn begin(
     };
     let asked = target::split(head.target);
     let (path, route) = route(head.method, asked.path, door.admin);
+    let entered = gate::enter(shard, &door.gate, from, route, &head, asked.query);
+    let (guest, away) = match entered {
+        Ok(guest) => (guest, None),
+        Err(away) => (Guest::Anybody, Some(away)),
+    };
     let wish = match route {
+        _ if let Some(away) = away => Wish::TurnedAway(away),
         Route::Write(kind) => match write::admit(shard, &door.plan, kind, &head, asked.query) {
             Ok(admitted) => Wish::Write(admitted),
             Err(refusal) => Wish::Denied(refusal, None),
@@ -125,6 +143,7 @@ pub fn begin(
     };
     let begun = Begun {
         wish,
+        guest,
         body: BodyReader::new(&head.framing),
         whole: matches!(head.framing, Framing::None | Framing::Length(0)),
         path,
@@ -143,7 +162,7 @@ impl Wish {
             Self::Write(admitted) | Self::Query(admitted, _) | Self::Everywhere(admitted) => {
                 Some(admitted)
             }
-            Self::Ask(_) | Self::Options(_) | Self::Denied(..) => None,
+            Self::Ask(_) | Self::TurnedAway(_) | Self::Options(_) | Self::Denied(..) => None,
         }
     }
 }
@@ -171,13 +190,14 @@ impl Begun {
 pub fn take(
     shard: &Shard,
     door: &Door,
+    from: Option<IpAddr>,
     inbox: &mut Vec<u8>,
     bytes: &[u8],
     started: Moment,
 ) -> Result<Option<Begun>, Refusal> {
     if !inbox.is_empty() {
         inbox.extend_from_slice(bytes);
-        let Some((mut begun, taken)) = begin(shard, door, inbox, started)? else {
+        let Some((mut begun, taken)) = begin(shard, door, from, inbox, started)? else {
             return Ok(None);
         };
         inbox.drain(..taken);
@@ -189,7 +209,7 @@ pub fn take(
         }
         return Ok(Some(begun));
     }
-    let Some((mut begun, taken)) = begin(shard, door, bytes, started)? else {
+    let Some((mut begun, taken)) = begin(shard, door, from, bytes, started)? else {
         inbox.extend_from_slice(bytes);
         return Ok(None);
     };
@@ -201,6 +221,36 @@ pub fn take(
     }
     inbox.extend_from_slice(rest);
     Ok(Some(begun))
+}
+
+/// Waits until it is known who sends a request, and whether they may. Who may not has
+/// [`Wish::TurnedAway`] from then on; a door where everybody may costs one look. Once per request.
+pub async fn settle(shard: &Shard, door: &Door, begun: &mut Begun) {
+    if door.gate.is_open() {
+        return;
+    }
+    let guest = std::mem::replace(&mut begun.guest, Guest::Anybody);
+    let passed = match gate::prove(guest).await {
+        Ok(guest) => {
+            let passed = match &begun.wish {
+                Wish::Write(admitted) => {
+                    let request = &admitted.ticket.request();
+                    gate::pass(shard, &door.gate, &guest, request, None)
+                }
+                Wish::Query(admitted, question) => {
+                    let (request, language) = (&admitted.ticket.request(), question.language);
+                    gate::pass(shard, &door.gate, &guest, request, Some(language))
+                }
+                _ => Ok(()),
+            };
+            begun.guest = guest;
+            passed
+        }
+        Err(away) => Err(away),
+    };
+    if let Err(away) = passed {
+        begun.wish = Wish::TurnedAway(away);
+    }
 }
 
 /// Whether who sent this may change something.

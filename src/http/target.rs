@@ -111,6 +111,39 @@ pub fn key_is(raw: &[u8], name: &str) -> bool {
     decoded(raw).eq(name.bytes())
 }
 
+/// The value of a parameter that may stand only once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only<'b> {
+    /// Still escaped.
+    Value(&'b [u8]),
+    /// It is missing.
+    Missing,
+    /// It stands there twice, or only some readers of queries see it.
+    Unclear,
+}
+
+/// The only value of `name`, to every reader of queries.
+pub fn only<'b>(query: &'b [u8], name: &str) -> Only<'b> {
+    let mut found = Only::Missing;
+    for piece in query.split(|&byte| byte == b'&') {
+        found = match (Pair::of(piece), found) {
+            (Some(pair), Only::Missing) if key_is(pair.key, name) => Only::Value(pair.value),
+            (Some(pair), _) if key_is(pair.key, name) => return Only::Unclear,
+            (None, _) if may_name(piece, name) => return Only::Unclear,
+            _ => found,
+        }
+    }
+    found
+}
+
+/// Whether a pair that Go drops since 1.17, or for its escapes, has this key to another reader.
+pub fn may_name(piece: &[u8], name: &str) -> bool {
+    piece.split(|&byte| byte == b';').any(|part| {
+        let key = part.split(|&byte| byte == b'=').next();
+        key.is_some_and(|key| key_is(key, name))
+    })
+}
+
 /// Whether a value is empty; an escape always stands for something.
 pub const fn value_is_empty(raw: &[u8]) -> bool {
     raw.is_empty()
@@ -127,7 +160,7 @@ pub fn decode_small<'s, const N: usize>(raw: &[u8], space: &'s mut [u8; N]) -> O
 }
 
 /// The bytes that a key or value stands for. A bad escape, of which a [`Pair`] has none, is itself.
-pub fn decoded(raw: &[u8]) -> impl Iterator<Item = u8> {
+pub fn decoded(raw: &[u8]) -> impl Iterator<Item = u8> + Clone {
     let mut rest = raw;
     std::iter::from_fn(move || {
         let (byte, after) = match *rest {
@@ -193,6 +226,26 @@ mod tests {
                 query: query.as_bytes(),
             };
             assert_eq!(split(target.as_bytes()), want);
+        }
+    }
+
+    #[test]
+    fn what_stands_twice_or_is_seen_by_some_is_unclear() {
+        use super::{Only, only};
+        for (query, want) in [
+            ("", Only::Missing),
+            ("x=1&dbx=2", Only::Missing),
+            ("db=a", Only::Value(b"a")),
+            ("x=1&d%62=a%20b&y", Only::Value(b"a%20b")),
+            ("db=", Only::Value(b"")),
+            ("db", Only::Value(b"")),
+            ("db=a&db=a", Only::Unclear),
+            ("db=a&%64b=b", Only::Unclear),
+            ("x=1;db=a", Only::Unclear),
+            ("db=a&y;db=b", Only::Unclear),
+            ("db=%zz", Only::Unclear),
+        ] {
+            assert_eq!(only(query.as_bytes(), "db"), want, "{query}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! than the one that is executed. So this does not choose: a request with two of them, or
 //! with one that only some servers see, is unclear.
 
-use crate::http::target::{Pair, decoded, key_is};
+use crate::http::target::{Pair, decoded, key_is, may_name};
 use crate::query::influxql::{Does, does};
 
 /// What a request brings besides its target.
@@ -53,6 +53,16 @@ impl QueryText<'_> {
 
 /// The `q` of a request, decoded into `out`, of whose bytes none stays. Once per query.
 pub fn query_text<'t>(query: &[u8], body: Body<'_>, out: &'t mut Vec<u8>) -> QueryText<'t> {
+    only_value("q", query, body, out)
+}
+
+/// What InfluxDB asks Go's `FormValue` for, by its name; as [`query_text`].
+pub fn only_value<'t>(
+    name: &str,
+    query: &[u8],
+    body: Body<'_>,
+    out: &'t mut Vec<u8>,
+) -> QueryText<'t> {
     let form = match body {
         Body::None => &[],
         Body::Form(form) => form,
@@ -65,25 +75,17 @@ pub fn query_text<'t>(query: &[u8], body: Body<'_>, out: &'t mut Vec<u8>) -> Que
         .flat_map(|pairs| pairs.split(|&byte| byte == b'&'))
     {
         match Pair::of(piece) {
-            Some(pair) if key_is(pair.key, "q") => {
+            Some(pair) if key_is(pair.key, name) => {
                 if std::mem::replace(&mut is_found, true) {
                     return QueryText::Unclear;
                 }
                 out.extend(decoded(pair.value));
             }
-            None if may_be_q(piece) => return QueryText::Unclear,
+            None if may_name(piece, name) => return QueryText::Unclear,
             _ => {}
         }
     }
     QueryText::Text(out)
-}
-
-/// Whether a pair that Go drops since 1.17, or for its escapes, is a `q` to another reader.
-fn may_be_q(piece: &[u8]) -> bool {
-    piece.split(|&byte| byte == b';').any(|part| {
-        let key = part.split(|&byte| byte == b'=').next();
-        key.is_some_and(|key| key_is(key, "q"))
-    })
 }
 
 const FORM: &[u8] = b"application/x-www-form-urlencoded";

@@ -44,10 +44,7 @@ pub fn does(text: &[u8]) -> Does {
     if memchr(0, text).is_some() || std::str::from_utf8(text).is_err() {
         return Does::Writes;
     }
-    let mut scanner = Scanner {
-        rest: text,
-        before: Before::Other,
-    };
+    let mut scanner = Scanner::new(text);
     let (mut does, mut place) = (Does::Nothing, Place::Start);
     loop {
         place = match (place, scanner.token()) {
@@ -82,7 +79,7 @@ enum Place {
 
 /// What matters of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'t> {
+pub(super) enum Token<'t> {
     /// A bare word: a keyword or a name.
     Word(&'t [u8]),
     /// `;`
@@ -106,12 +103,31 @@ enum Before {
     Other,
 }
 
-struct Scanner<'t> {
+/// Parts a text into its tokens.
+pub(super) struct Scanner<'t> {
     rest: &'t [u8],
     before: Before,
 }
 
 impl<'t> Scanner<'t> {
+    /// At the beginning of a text, which is UTF-8 without a NUL.
+    pub(super) fn new(text: &'t [u8]) -> Self {
+        Self {
+            rest: text,
+            before: Before::Other,
+        }
+    }
+
+    /// The next token, and its bytes.
+    pub(super) fn next(&mut self) -> (Token<'t>, &'t [u8]) {
+        if !self.skip_blanks() {
+            return (Token::Doubt, b"");
+        }
+        let from = self.rest;
+        let token = self.token();
+        (token, &from[..from.len() - self.rest.len()])
+    }
+
     /// The next one, behind blanks and comments.
     fn token(&mut self) -> Token<'t> {
         if !self.skip_blanks() {
@@ -263,14 +279,14 @@ fn before_of(word: &[u8]) -> Before {
     }
 }
 
-fn is_any(word: &[u8], keywords: &[&str]) -> bool {
+pub(super) fn is_any(word: &[u8], keywords: &[&str]) -> bool {
     keywords
         .iter()
         .any(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
 }
 
 /// Reserved words with which statements begin that change something, and INTO.
-const CHANGING: [&str; 10] = [
+pub(super) const CHANGING: [&str; 10] = [
     "INTO", "CREATE", "DROP", "ALTER", "DELETE", "GRANT", "REVOKE", "SET", "KILL", "INSERT",
 ];
 

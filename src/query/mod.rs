@@ -12,3 +12,4 @@ pub mod choose;
 pub mod form;
 pub mod influxql;
 pub mod question;
+pub mod touches;

@@ -37,12 +37,16 @@ impl Question {
         if self.language != Language::InfluxQl {
             return Does::Reads;
         }
-        let body = match line_value(&request.headers, "content-encoding") {
+        let mut text = Vec::new();
+        query_text(&request.query, self.body(request), &mut text).does()
+    }
+
+    /// What it brings besides its target.
+    pub fn body<'r>(&self, request: &'r Request) -> Body<'r> {
+        match line_value(&request.headers, "content-encoding") {
             Some(_) if !request.body.is_empty() => Body::Other,
             _ => Body::of(line_value(&request.headers, "content-type"), &request.body),
-        };
-        let mut text = Vec::new();
-        query_text(&request.query, body, &mut text).does()
+        }
     }
 
     /// The path at this backend; `None` if it does not speak the language.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a test fails by panicking
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // a scripted backend is no shard
 
+mod access;
 mod admin;
 mod answers;
 mod backend;
@@ -21,6 +22,7 @@ mod influxd;
 mod query;
 mod query_influxd;
 mod query_influxql;
+mod rates;
 mod recorded;
 mod relay;
 mod reload;
