@@ -23,6 +23,8 @@ struct Claimed {
     /// As in the plan: a port of 0 is any port.
     bind: SocketAddr,
     admin: bool,
+    /// How many before it are written the same.
+    nth: usize,
     /// One per shard; the admin address has one, for shard 0. A predecessor may have had more shards: then
     /// some have two, as no queue may be lost.
     sockets: Vec<Socket>,
@@ -59,28 +61,45 @@ pub(super) struct Posts {
     pub(super) udp: Vec<datagrams::UdpPost>,
 }
 
+/// One HTTP address that a plan wants.
+struct Wanted {
+    listener: ListenerPlan,
+    number: u16,
+    admin: bool,
+    /// How many before it are written the same: with any port, addresses may be.
+    nth: usize,
+}
+
 /// What a plan listens on: its listeners, and the admin address.
-fn doors(plan: &Plan) -> Vec<(ListenerPlan, u16, bool)> {
+fn wanted(plan: &Plan) -> Vec<Wanted> {
+    let admin = plan.admin.as_ref().map(|admin| ListenerPlan {
+        name: "admin".to_owned(),
+        bind: admin.bind,
+        default_retention_policy: None,
+        ping_status: 204,
+        health_timeout: limits::HEALTH_WAIT_MAX,
+        acks: 1,
+        balance: false,
+        access: None,
+        rates: RatesPlan::default(),
+        outputs: (0..plan.backends.len()).map(BackendId).collect(),
+    });
     let http = plan.listeners.iter().cloned().zip(0..);
-    let mut doors: Vec<_> = http
-        .map(|(listener, number)| (listener, number, false))
-        .collect();
-    if let Some(admin) = &plan.admin {
-        let listener = ListenerPlan {
-            name: "admin".to_owned(),
-            bind: admin.bind,
-            default_retention_policy: None,
-            ping_status: 204,
-            health_timeout: limits::HEALTH_WAIT_MAX,
-            acks: 1,
-            balance: false,
-            access: None,
-            rates: RatesPlan::default(),
-            outputs: (0..plan.backends.len()).map(BackendId).collect(),
-        };
-        doors.push((listener, u16::MAX, true));
+    let http = http.map(|(listener, number)| (listener, number, false));
+    let all = http.chain(admin.map(|admin| (admin, u16::MAX, true)));
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for (listener, number, admin) in all {
+        let same = wanted
+            .iter()
+            .filter(|other| other.listener.bind == listener.bind && other.admin == admin);
+        wanted.push(Wanted {
+            nth: same.count(),
+            listener,
+            number,
+            admin,
+        });
     }
-    doors
+    wanted
 }
 
 impl Claims {
@@ -108,16 +127,18 @@ impl Claims {
         inherited: &mut Inheritance,
     ) -> Result<(), StartError> {
         let mut fresh = Vec::new();
-        for (listener, _, admin) in doors(plan) {
-            if !self.http.iter().any(|own| own.is(&listener, admin)) {
-                let count = if admin { 1 } else { plan.cpus.len() };
+        let wanted = wanted(plan);
+        for want in &wanted {
+            if !self.http.iter().any(|own| own.is(want)) {
+                let count = if want.admin { 1 } else { plan.cpus.len() };
                 let id = self.next + fresh.len();
-                let given = inherited.sockets(listener.bind, what(admin));
-                let sockets = open(&listener, given, count, plan.tuning.backlog)?;
+                let given = inherited.sockets(want.listener.bind, what(want.admin));
+                let sockets = open(&want.listener, given, count, plan.tuning.backlog)?;
                 fresh.push(Claimed {
                     id,
-                    bind: listener.bind,
-                    admin,
+                    bind: want.listener.bind,
+                    admin: want.admin,
+                    nth: want.nth,
                     sockets,
                     is_given: false,
                 });
@@ -125,13 +146,10 @@ impl Claims {
         }
         let udp = datagrams::claim_all(plan, &self.udp, inherited)?;
         self.next += fresh.len();
-        let wanted = doors(plan);
-        self.http.retain(|own| {
-            wanted
-                .iter()
-                .any(|(listener, _, admin)| own.is(listener, *admin))
-        });
+        self.http
+            .retain(|own| wanted.iter().any(|want| own.is(want)));
         self.http.extend(fresh);
+        self.http.sort_by_key(|own| own.nth); // a successor finds them in this order
         self.udp = udp;
         Ok(())
     }
@@ -141,23 +159,23 @@ impl Claims {
     /// # Errors
     /// Descriptors have run out.
     pub(super) fn posts(&mut self, plan: &Plan) -> Result<Vec<Posts>, StartError> {
-        let wanted = doors(plan);
+        let wanted = wanted(plan);
         let posts = (0..plan.cpus.len()).map(|shard| {
             let mut http = Vec::new();
-            for (listener, number, admin) in &wanted {
-                let own = self.http.iter().find(|own| own.is(listener, *admin));
+            for want in &wanted {
+                let own = self.http.iter().find(|own| own.is(want));
                 let Some(own) = own.filter(|own| shard == 0 || !own.admin) else {
                     continue; // the admin address is shard 0's
                 };
-                let shards = if *admin { 1 } else { plan.cpus.len() };
+                let shards = if want.admin { 1 } else { plan.cpus.len() };
                 let sockets = own.sockets.iter().skip(shard).step_by(shards);
                 let sockets = sockets.filter(|_| !own.is_given).map(Socket::try_clone);
                 let sockets: io::Result<Vec<Socket>> = sockets.collect();
                 http.push(Post {
                     id: own.id,
-                    plan: listener.clone(),
-                    number: *number,
-                    admin: *admin,
+                    plan: want.listener.clone(),
+                    number: want.number,
+                    admin: want.admin,
                     sockets: sockets.map_err(no_descriptor)?,
                 });
             }
@@ -185,8 +203,8 @@ impl Claims {
 }
 
 impl Claimed {
-    fn is(&self, listener: &ListenerPlan, admin: bool) -> bool {
-        self.bind == listener.bind && self.admin == admin
+    fn is(&self, want: &Wanted) -> bool {
+        (self.bind, self.admin, self.nth) == (want.listener.bind, want.admin, want.nth)
     }
 }
 

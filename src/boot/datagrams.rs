@@ -47,11 +47,14 @@ pub(super) fn claim_all(
     inherited: &mut Inheritance,
 ) -> Result<Vec<Claimed>, StartError> {
     let shards = plan.cpus.len();
-    let claim = |udp: &UdpPlan| {
+    let mut open = open.to_vec();
+    let mut claim = |udp: &UdpPlan| {
         let wish = wish(udp);
-        let is_same = |own: &&Claimed| own.bind == udp.bind && own.wish == wish;
-        let (sockets, seen) = match open.iter().find(is_same) {
-            Some(own) => (Arc::clone(&own.sockets), Arc::clone(&own.seen)),
+        let place = open
+            .iter()
+            .position(|own| own.bind == udp.bind && own.wish == wish);
+        let (sockets, seen) = match place.map(|place| open.remove(place)) {
+            Some(own) => (own.sockets, own.seen),
             None => {
                 let given = inherited.sockets(udp.bind, What::Udp);
                 let sockets = claim_one(udp, wish, given, shards)?;
@@ -76,7 +79,7 @@ pub(super) fn claim_all(
             help,
         })
     };
-    plan.udp.iter().map(claim).collect()
+    plan.udp.iter().map(&mut claim).collect()
 }
 
 fn wish(udp: &UdpPlan) -> Wish {

@@ -101,7 +101,7 @@ impl Inheritance {
             .sockets
             .iter()
             .position(|given| given.0 == bind && given.1 == what);
-        place.map_or_else(Vec::new, |place| self.sockets.swap_remove(place).2)
+        place.map_or_else(Vec::new, |place| self.sockets.remove(place).2)
     }
 
     /// Whether there is a predecessor that has not been told to end.

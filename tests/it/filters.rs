@@ -26,6 +26,35 @@ fn byte(number: usize) -> u8 {
     u8::try_from(number).unwrap()
 }
 
+/// A remote-write body: per series `NAME{LABEL="a"}` = 1 at 1000 ms, packed as one Snappy literal.
+pub(crate) fn remote_write(series: &[(&str, &str)]) -> Vec<u8> {
+    let message: Vec<u8> = series
+        .iter()
+        .flat_map(|(name, label)| one_series(name, label))
+        .collect();
+    let mut body = vec![byte(message.len()), 60 << 2, byte(message.len() - 1)];
+    body.extend(message);
+    body
+}
+
+fn one_series(name: &str, label: &str) -> Vec<u8> {
+    let mut series = Vec::new();
+    for (name, value) in [("__name__", name), (label, "a")] {
+        let mut label = vec![0x0a, byte(name.len())];
+        label.extend(name.as_bytes());
+        label.extend([0x12, byte(value.len())]);
+        label.extend(value.as_bytes());
+        series.extend([0x0a, byte(label.len())]);
+        series.extend(label);
+    }
+    series.extend([0x12, 0x0c, 0x09]);
+    series.extend(1.0_f64.to_le_bytes());
+    series.extend([0x10, 0xe8, 0x07]);
+    let mut message = vec![0x0a, byte(series.len())];
+    message.extend(series);
+    message
+}
+
 fn last(backend: &Backend) -> Seen {
     backend.seen().pop().unwrap()
 }
@@ -152,33 +181,7 @@ fn filters_read_remote_write_and_only_for_those_who_ask() {
     let outputs = [("all", &*all.address), ("up", &*up.address)];
     let rules = filters(&[("measurement-expression = \"^no_such_metric$\"", "\"up\"")]);
     let site = Filed::start(&(config("", &outputs) + &rules));
-    // One series, `up{job="a"}` = 1 at 1000 ms, packed by hand: a Snappy literal.
-    let label = |name: &str, value: &str| {
-        let mut label = vec![0x0a, byte(name.len())];
-        label.extend(name.as_bytes());
-        label.extend([0x12, byte(value.len())]);
-        label.extend(value.as_bytes());
-        label
-    };
-    let series = |name: &str| {
-        let mut series = Vec::new();
-        for label in [label("__name__", name), label("job", "a")] {
-            series.extend([0x0a, byte(label.len())]);
-            series.extend(label);
-        }
-        series.extend([0x12, 0x0c, 0x09]);
-        series.extend(1.0_f64.to_le_bytes());
-        series.extend([0x10, 0xe8, 0x07]);
-        let mut message = vec![0x0a, byte(series.len())];
-        message.extend(series);
-        message
-    };
-    let pack = |message: &[u8]| {
-        let mut body = vec![byte(message.len()), 60 << 2, byte(message.len() - 1)];
-        body.extend(message);
-        body
-    };
-    let both = pack(&[series("up"), series("no_such_metric")].concat());
+    let both = remote_write(&[("up", "job"), ("no_such_metric", "job")]);
     let headers = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n";
     let post = |body: &[u8]| {
         ask(
@@ -195,10 +198,10 @@ fn filters_read_remote_write_and_only_for_those_who_ask() {
         all.seen().len() == 1 && up.seen().len() == 1
     });
     assert_eq!(last(&all).body, both);
-    let kept = series("no_such_metric");
+    let kept = one_series("no_such_metric", "job");
     assert!(last(&up).body.ends_with(&kept), "{:?}", last(&up).body);
     assert!(last(&up).head.contains("Content-Encoding: snappy"));
-    assert_eq!(post(&pack(&series("up"))), 204);
+    assert_eq!(post(&remote_write(&[("up", "job")])), 204);
     until("one has it", || all.seen().len() == 2);
     assert_eq!(post(b"no snappy"), 400);
     assert_eq!(up.seen().len(), 1);

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::backend::{Act, Backend, request, status};
 use crate::client::{Answer, Client, ask, until, within, write};
 use crate::datagrams::{Receiver, sender};
+use crate::filters::remote_write;
 use crate::relay::Relay;
 use crate::store::{Store, own_address};
 
@@ -141,12 +142,13 @@ fn the_veepee_file_has_its_endpoints_ping_and_health() {
     let line = "cpu,host=a,region=b v=1 1";
     assert_eq!(write(&relay.http, "/write?db=x", line).status, 204);
     let headers = "Content-Encoding: snappy\r\n";
+    let body = remote_write(&[("cpu_seconds", "host")]); // one output reads it: it has a filter
     let answer = ask(
         &relay.http,
         "POST",
         "/api/v1/prom/write?db=x",
         headers,
-        b"opaque",
+        &body,
     );
     assert_eq!(answer.status, 204);
     for (backend, prefix) in [(&a, ""), (&b, "/tenant")] {
