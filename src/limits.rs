@@ -3,6 +3,7 @@
 //! A queue, buffer, count or wait that is not named here does not exist. Each says what gives way.
 //! What an operator may set is a default here and a field of the plan there.
 
+pub mod tls;
 pub mod udp;
 
 use std::time::Duration;
@@ -410,7 +411,7 @@ pub const SHOW_RECORDS: usize = 100;
 /// Bytes of a body that `spool show` shows. The rest is not shown.
 pub const SHOW_BODY_BYTES: usize = 80;
 
-/// What one shard can come to hold in memory at the default bounds, term by term.
+/// What one shard can come to hold in memory at the default bounds, term by term; without TLS.
 pub const fn shard_bytes_max() -> usize {
     let mut sum = 0;
     sum += INFLIGHT_BYTES_MAX; // all bodies in flight, with what each costs beside its bytes
