@@ -177,6 +177,8 @@ pub struct ShardMetrics {
     pub connections: Counter,
     /// Connections accepted.
     pub accepted: Counter,
+    /// Of them, those that came to no TLS where it was wanted.
+    pub tls_failed: Counter,
     /// Per backend, in the order of the plan.
     pub backends: Vec<BackendMetrics>,
     /// What came by UDP.

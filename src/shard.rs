@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
 use crate::engine::driver::Driver;
+use crate::engine::tls::ServerTls;
 use crate::events::Events;
 use crate::limits;
 use crate::metrics::ShardMetrics;
@@ -29,6 +30,8 @@ pub struct World {
     pub backends: Vec<Arc<Shared>>,
     /// One per output over UDP, in the order of the plan.
     pub outputs: Vec<Arc<Shared>>,
+    /// What each HTTP listener shows its clients, in the order of the plan; `None` is plain HTTP.
+    pub tls: Vec<Option<ServerTls>>,
     /// What is kept of what backends miss; `None` is off.
     pub spool: Option<SpoolWorld>,
     /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.

@@ -4,7 +4,7 @@
 use influxdb_relay::config::problem::Problem;
 use influxdb_relay::config::section::Source;
 use influxdb_relay::config::{Effective, Facts, Input, keys, read};
-use influxdb_relay::plan::{BackendId, BackendPlan, Fsync, SpoolPlan, WhenFull};
+use influxdb_relay::plan::{BackendId, BackendPlan, BackendTlsPlan, Fsync, SpoolPlan, WhenFull};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -263,7 +263,6 @@ http.rate-limit                   | 5                                  | 5
 http.burst-limit                  | 10                                 | 10
 http.health-timeout-ms            | 250                                | 250
 http.ssl-combined-pem             | "/x.pem"                           | /x.pem
-http.ssl-client-ca                | "/ca.pem"                          | /ca.pem
 http.mode                         | "balance"                          | balance
 http.acks                         | "quorum"                           | quorum
 http.users                        | ["hunter2:hunter2"]                | (secret)
@@ -378,6 +377,10 @@ fn every_key_that_exists_is_tried() {
     let elsewhere = [
         "http.output",
         "http.output.location",
+        "http.output.client-key",
+        "http.ssl-cert",
+        "http.ssl-key",
+        "http.ssl-client-ca",
         "http.output.endpoints",
         "http.output.password",
         "udp.output",
@@ -556,7 +559,14 @@ fn every_variable_overrides_the_file() {
             };
             let tried = cells(RIGHT).find(|[path, _, _]| *path == format!("{table}{name}"));
             let Some([path, value, shown]) = tried else {
-                assert_eq!(key.name, "password");
+                let not_alone = [
+                    "password",
+                    "client-key",
+                    "ssl-cert",
+                    "ssl-key",
+                    "ssl-client-ca",
+                ];
+                assert!(not_alone.contains(&key.name), "{}", key.name);
                 continue;
             };
             let plain = value
@@ -589,14 +599,7 @@ fn every_variable_overrides_the_file() {
             });
             vars.push((&variable, "\u{1}"));
             let wrong = load(Some(&text), &vars);
-            let is_free = [
-                "dir",
-                "ssl-combined-pem",
-                "ssl-client-ca",
-                "ca-file",
-                "client-cert",
-            ]
-            .contains(&key.name);
+            let is_free = ["dir", "ssl-combined-pem", "ca-file", "client-cert"].contains(&key.name);
             assert!(
                 is_free
                     || wrong.is_err_and(|problems| problems
@@ -1135,29 +1138,168 @@ fn secrets_come_from_one_place() {
 #[test]
 fn what_would_be_unsafe_to_ignore_is_refused() {
     for (key, value) in [
-        ("http.ssl-combined-pem", "\"/x\""),
-        ("http.ssl-client-ca", "\"/x\""),
         ("http.users", "\"a:b\""),
         ("http.users-file", "\"/run/secret\""),
         ("http.tokens", "[\"a\"]"),
-        ("http.output.location", "\"https://h\""),
     ] {
         let plan = file(&around(key, value).0).plan;
         assert_eq!(plan.refused.len(), 1, "{key}: {:?}", plan.refused);
     }
-    let plan =
-        file("[[http]]\noutput = [{ location = \"https://h\", skip-tls-verification = true }]")
-            .plan;
+}
+
+/// Files of a listener, and what comes of them.
+const DOORS: &str = r#"
+ssl-combined-pem = "/x"                                     | /x /x -
+ssl-combined-pem = "/x"; ssl-client-ca = "/ca"              | /x /x /ca
+ssl-cert = "/c"; ssl-key = "/k"                             | /c /k -
+ssl-cert = "/c"; ssl-key = "/k"; ssl-client-ca = "/ca"      | /c /k /ca
+ssl-combined-pem = ""; ssl-cert = ""                        | none
+ssl-client-ca = "/ca"                                       | ssl-client-ca: a client CA, but no certificate
+ssl-cert = "/c"                                             | ssl-cert: a certificate without its key
+ssl-key = "/k"; ssl-client-ca = "/ca"                       | ssl-key: a key without its certificate
+ssl-combined-pem = "/x"; ssl-cert = "/c"; ssl-key = "/k"    | ssl-combined-pem: ssl-cert or ssl-key beside it
+"#;
+
+#[test]
+fn files_of_a_listener_belong_together() {
+    for [keys, outcome] in cells(DOORS) {
+        let lines = keys.replace("; ", "\n");
+        let text = format!("[[http]]\n{lines}\noutput = [{{ location = \"http://h\" }}]\n");
+        let vars: Vec<(String, String)> = keys
+            .split("; ")
+            .map(|pair| {
+                let (key, value) = pair.split_once(" = ").unwrap();
+                let variable = format!("RELAY_HTTP_{}", key.to_uppercase().replace('-', "_"));
+                (variable, value.trim_matches('"').to_owned())
+            })
+            .chain([("RELAY_HTTP_OUTPUTS".to_owned(), TWO.to_owned())])
+            .collect();
+        let vars: Vec<(&str, &str)> = vars.iter().map(|(a, b)| (&**a, &**b)).collect();
+        for read in [load(Some(&text), &[]), load(None, &vars)] {
+            let found = match read {
+                Ok(effective) => {
+                    let door = &effective.plan.listeners[0];
+                    let scheme = if door.tls.is_some() { "https" } else { "http" };
+                    assert_eq!(door.name, format!("{scheme}://127.0.0.1:9096"), "{keys}");
+                    door.tls.as_ref().map_or_else(
+                        || "none".to_owned(),
+                        |tls| {
+                            let ca = tls.client_ca.as_ref();
+                            let ca = ca
+                                .map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+                            format!("{} {} {ca}", tls.cert.display(), tls.key.display())
+                        },
+                    )
+                }
+                Err(problems) => {
+                    assert_eq!(problems.len(), 1, "{keys}: {problems:?}");
+                    let at = problems[0].at.to_lowercase().replace('_', "-");
+                    let key = outcome.split(':').next().unwrap();
+                    assert!(at.ends_with(key), "{keys}: {at}");
+                    format!("{key}: {}", problems[0].found)
+                }
+            };
+            assert!(found.starts_with(outcome), "{keys}: {found}");
+        }
+    }
+}
+
+#[test]
+fn an_https_output_has_its_port_its_files_and_its_warnings() {
+    let output = |more: &str| {
+        let text =
+            format!("[[http]]\noutput = [{{ name = \"n\", location = \"https://h\"{more} }}]");
+        load(Some(&text), &[])
+    };
+    let plan = output("").unwrap().plan;
+    let backend = &plan.backends[0];
+    assert_eq!((backend.port, &*backend.host_header), (443, "h"));
+    assert_eq!(backend.tls, Some(BackendTlsPlan::default()));
     assert_eq!(
         (
-            plan.refused.len(),
-            plan.backends[0].port,
-            plan.backends[0].host_header.as_str()
+            plan.notes.len(),
+            plan.not_in_force.len(),
+            plan.refused.len()
         ),
-        (2, 443, "h")
+        (0, 0, 0)
     );
-    let plan = file(&around("http.output.skip-tls-verification", "true").0).plan;
-    assert_eq!((plan.refused.len(), plan.not_in_force.len()), (0, 1));
+
+    let files = ", ca-file = \"/a\", client-cert = \"/c\", client-key = \"/k\"";
+    let tls = output(files).unwrap().plan.backends[0].tls.clone().unwrap();
+    let path = |text: &str| Some(PathBuf::from(text));
+    assert_eq!(
+        (
+            tls.ca_file,
+            tls.client_cert,
+            tls.client_key,
+            tls.skip_verification
+        ),
+        (path("/a"), path("/c"), path("/k"), false)
+    );
+    let problems = output(", client-key = \"/k\"").unwrap_err();
+    assert!(
+        problems[0].to_string().contains("client-cert with it"),
+        "{problems:?}"
+    );
+
+    let plan = output(", skip-tls-verification = true, ca-file = \"/a\"")
+        .unwrap()
+        .plan;
+    assert!(plan.backends[0].tls.as_ref().unwrap().skip_verification);
+    assert!(
+        plan.notes[0].contains("whoever answers"),
+        "{:?}",
+        plan.notes
+    );
+    assert_eq!(plan.not_in_force.len(), 1, "{:?}", plan.not_in_force);
+
+    for (key, value) in [
+        ("skip-tls-verification", "true"),
+        ("ca-file", "\"/a\""),
+        ("client-cert", "\"/a\""),
+    ] {
+        let plan = file(&around(&format!("http.output.{key}"), value).0).plan;
+        let said = &plan.not_in_force;
+        assert!(
+            said.len() == 1 && said[0].contains("not https://"),
+            "{key}: {said:?}"
+        );
+        assert_eq!(plan.backends[0].tls, None);
+    }
+    let vars = [
+        ("RELAY_HTTP_OUTPUTS", "a=https://h,b=https://i:1"),
+        ("RELAY_HTTP_CLIENT_CERT", "/c"),
+        ("RELAY_HTTP_CLIENT_KEY", "/k"),
+    ];
+    let plan = env(&vars).plan;
+    assert!(plan.backends.iter().all(|backend| {
+        backend
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_key == path("/k"))
+    }));
+}
+
+#[test]
+fn peers_and_udp_outputs_may_be_https() {
+    let text = format!(
+        "peers = [\"https://a\", \"http://b:1\"]\n{}",
+        around("udp.output.location", "\"https://h/?db=x\"").0
+    );
+    let plan = file(&text).plan;
+    assert_eq!(
+        plan.peers
+            .iter()
+            .map(|peer| (peer.tls, peer.port))
+            .collect::<Vec<_>>(),
+        [(true, 443), (false, 1)]
+    );
+    let carried = plan.backends.last().unwrap();
+    assert_eq!(
+        (carried.tls.clone(), carried.port),
+        (Some(BackendTlsPlan::default()), 443)
+    );
+    assert!(plan.refused.is_empty(), "{:?}", plan.refused);
 }
 
 #[test]

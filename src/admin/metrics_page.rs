@@ -14,6 +14,7 @@ pub fn page(world: &World, events: &Events, now_ms: u64) -> String {
     let mut page = Page::default();
     let shards: Vec<&ShardMetrics> = world.metrics.iter().map(AsRef::as_ref).collect();
     page.clients(&shards);
+    page.tls(&shards);
     page.backends(world);
     spool_page::write(&mut page, world, now_ms);
     udp_page::write(&mut page, world);
@@ -110,6 +111,12 @@ impl Page {
             "",
             sum(shards, |shard| &shard.accepted),
         );
+    }
+
+    fn tls(&mut self, shards: &[&ShardMetrics]) {
+        let name = "relay_tls_handshakes_failed_total";
+        self.head(name, "counter", "Client connections that came to no TLS.");
+        self.row(name, "", sum(shards, |shard| &shard.tls_failed));
     }
 
     fn backends(&mut self, world: &World) {

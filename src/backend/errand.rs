@@ -22,6 +22,8 @@ pub struct Errand {
     stream: Option<Stream>,
     reader: AnswerReader,
     head: Vec<u8>,
+    /// Why the last exchange failed, where more is known than its kind.
+    why: Option<String>,
 }
 
 impl Errand {
@@ -32,6 +34,7 @@ impl Errand {
             stream: None,
             reader: AnswerReader::default(),
             head: Vec::new(),
+            why: None,
         }
     }
 
@@ -62,7 +65,11 @@ impl Errand {
         }
         match sent {
             Ok(()) => self.backend.answered(),
-            Err(failure) => self.backend.failed(failure, failure.words()),
+            Err(failure) => {
+                let why = self.why.take();
+                let why = why.as_deref().unwrap_or_else(|| failure.words());
+                self.backend.failed(failure, why);
+            }
         }
         sent
     }
@@ -75,9 +82,11 @@ impl Errand {
     ) -> Result<(), Failure> {
         reply.clear();
         self.reader.reset();
+        self.why = None;
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => connect(&self.backend, due).await.map_err(|error| {
+                self.why = Some(format!("cannot connect: {error}"));
                 match error.kind() == io::ErrorKind::TimedOut {
                     true => Failure::TimedOut,
                     false => Failure::Connect,
@@ -96,7 +105,11 @@ impl Errand {
         }
         .await
         .is_ok();
-        let reusable = answer(&stream, &mut self.reader, reply).await?;
+        let answered = answer(&stream, &mut self.reader, reply).await;
+        if answered.is_err() {
+            self.why = stream.complaint();
+        }
+        let reusable = answered?;
         if reusable && is_sent {
             stream.set_deadline(Moment::NEVER);
             self.stream = Some(stream);

@@ -22,6 +22,7 @@ use crate::backend::lane::{Job, Lane};
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::engine::driver::Driver;
+use crate::engine::tls::ClientTls;
 use crate::events::{Event, Events};
 use crate::metrics::{self, BackendMetrics, ShardMetrics};
 use crate::plan::{BackendId, BackendPlan, TuningPlan};
@@ -31,6 +32,8 @@ use crate::plan::{BackendId, BackendPlan, TuningPlan};
 pub struct Shared {
     /// Where it is, by DNS or by its literal address; empty while the name has no address.
     pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// How it is met over TLS; `None` is plain HTTP.
+    pub tls: Option<ClientTls>,
     /// A shard could not connect: the name is looked up again soon.
     pub addresses_doubted: AtomicBool,
     /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
@@ -280,6 +283,18 @@ impl Backend {
         let change = self.health.borrow_mut().probe_failed(before);
         self.changed(change, why);
         self.turn_out(change);
+        if change == Change::None && !self.is_up() {
+            self.note(why);
+        }
+    }
+
+    /// What is wrong may become another thing while it is down: first its name is unknown, then its
+    /// certificate.
+    fn note(&self, why: &str) {
+        let known = self.shared.last_error.load();
+        if known.as_deref().map(String::as_str) != Some(why) {
+            self.shared.last_error.store(Some(Arc::new(why.to_owned())));
+        }
     }
 
     /// What waits for a backend that has just gone down would wait in vain.
@@ -304,7 +319,7 @@ impl Backend {
             }
             Change::Down => {
                 self.metrics().up.set(0);
-                self.shared.last_error.store(Some(Arc::new(why.to_owned())));
+                self.note(why);
                 self.around.events.tell(Event::BackendDown {
                     shard,
                     backend,

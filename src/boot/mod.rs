@@ -8,14 +8,18 @@
 //!
 //! Helper threads are started first: what a pinned thread starts would inherit its one CPU.
 
+pub mod certificates;
 pub mod datagrams;
 pub mod kernel;
 pub mod log;
 pub mod peers;
 pub mod resolver;
+pub mod secret_file;
 pub mod shard_main;
 pub mod signals;
 pub mod spool;
+pub mod tls;
+mod trust;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +33,7 @@ use rustix::thread::sched_getaffinity;
 use socket2::Socket;
 
 use crate::boot::shard_main::{Post, Posts, Report};
+use crate::boot::tls::Unfit;
 use crate::engine::bell::Bell;
 use crate::engine::listener::claim;
 use crate::events::Events;
@@ -60,6 +65,9 @@ pub enum StartError {
     /// The spool cannot be used.
     #[error("{0}")]
     Spool(#[from] Unusable),
+    /// Files of certificates or keys cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Certificates(Vec<Unfit>),
     /// A helper thread or a shard could not be started.
     #[error("cannot start {what}: {why}")]
     Thread {
@@ -76,6 +84,7 @@ pub enum StartError {
 /// [`StartError`], before the first request is taken.
 pub fn run(plan: Plan) -> Result<(), StartError> {
     kernel::check(plan.cpus.len())?;
+    let certificates = certificates::open(&plan).map_err(StartError::Certificates)?;
     let doors = claim_all(&plan)?;
     let datagrams = datagrams::claim_all(&plan)?;
     let (events, log_queue) = Events::queue();
@@ -93,13 +102,15 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
         backends: plan
             .backends
             .iter()
-            .map(|backend| resolver::first_look(&backend.host, backend.port))
+            .zip(certificates.backends)
+            .map(|(backend, tls)| resolver::first_look(&backend.host, backend.port, tls))
             .collect(),
         outputs: plan
             .outputs
             .iter()
-            .map(|output| resolver::first_look(&output.host, output.port))
+            .map(|output| resolver::first_look(&output.host, output.port, None))
             .collect(),
+        tls: certificates.doors,
         spool: spool_world,
         peers_owe: plan
             .backends
@@ -109,9 +120,9 @@ pub fn run(plan: Plan) -> Result<(), StartError> {
         stopping: AtomicBool::new(false),
         plan,
     });
-    signals::start(&world)?;
+    signals::start(&world, certificates::start(&world)?)?;
     resolver::start(&world)?;
-    peers::start(&world)?;
+    peers::start(&world, certificates.peers)?;
     log::start(&world, log_queue)?;
     let (archive, disks) = kept.unzip();
     let last = match archive {
@@ -153,6 +164,7 @@ fn claim_all(plan: &Plan) -> Result<Vec<Claimed>, StartError> {
         let all = (0..plan.backends.len()).map(BackendId).collect();
         let listener = ListenerPlan {
             name: "admin".to_owned(),
+            tls: None, // plain: it stands on loopback, or behind a proxy
             bind: admin.bind,
             default_retention_policy: None,
             ping_status: 204,

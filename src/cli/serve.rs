@@ -31,6 +31,13 @@ pub fn run(config: Option<&Path>) -> ExitCode {
         }
         return ExitCode::from(EXIT_WRONG);
     }
+    let unfit = boot::certificates::check(&plan);
+    if !unfit.is_empty() {
+        for why in &unfit {
+            eprintln!("influxdb-relay: {why}");
+        }
+        return ExitCode::from(EXIT_WRONG);
+    }
     boot::log::open(plan.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cpus = ?plan.cpus, "influxdb-relay");
     for sentence in plan.not_in_force.iter().chain(&plan.notes) {

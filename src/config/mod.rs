@@ -26,6 +26,7 @@ pub mod secret;
 pub mod section;
 pub mod special;
 pub mod spool;
+pub mod tls;
 pub mod udp;
 pub mod units;
 pub mod unknown;

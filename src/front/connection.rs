@@ -371,7 +371,7 @@ impl Connection<'_> {
             .metrics
             .request_duration
             .observe(shard.driver.now().since(begun.started));
-        if !out.is_empty() {
+        if !out.is_empty() || self.stream.has_unsent()? {
             self.stream.set_deadline(
                 shard
                     .driver

@@ -9,8 +9,10 @@ use futures_lite::future::yield_now;
 use crate::engine::listener::Listener;
 use crate::engine::stream::Stream;
 use crate::engine::timer;
+use crate::engine::tls::ServerTls;
 use crate::events::Event;
 use crate::front::connection;
+use crate::front::secure;
 use crate::front::wish::Door;
 use crate::limits;
 use crate::shard::Shard;
@@ -58,14 +60,24 @@ pub async fn run(shard: Rc<Shard>, door: Rc<Door>, listener: Rc<Listener>) {
 fn welcome(shard: &Rc<Shard>, door: &Rc<Door>, stream: Stream) {
     shard.metrics.accepted.add(1);
     if shard.connections.get() >= shard.world.plan.limits.connections_max {
-        let _if_it_fits = stream.try_send(FULL);
+        if tls(shard, door).is_none() {
+            let _if_it_fits = stream.try_send(FULL);
+        }
         stream.finish();
         return;
     }
     count(shard, 1);
     let (shard, door) = (Rc::clone(shard), Rc::clone(door));
     glommio::spawn_local(async move {
-        let serving = connection::serve(&shard, &door, stream);
+        let serving = async {
+            let stream = match tls(&shard, &door) {
+                None => Some(stream),
+                Some(tls) => secure::secured(&shard, tls, stream).await,
+            };
+            if let Some(stream) = stream {
+                connection::serve(&shard, &door, stream).await;
+            }
+        };
         if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
             shard.events.tell(Event::TaskPanicked {
                 shard: shard.number,
@@ -74,6 +86,11 @@ fn welcome(shard: &Rc<Shard>, door: &Rc<Door>, stream: Stream) {
         count(&shard, -1);
     })
     .detach();
+}
+
+/// What the door shows its clients; `None` is plain HTTP, as the admin door always is.
+fn tls<'a>(shard: &'a Shard, door: &Door) -> Option<&'a ServerTls> {
+    shard.world.tls.get(usize::from(door.number))?.as_ref()
 }
 
 fn count(shard: &Shard, by: isize) {

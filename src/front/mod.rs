@@ -6,4 +6,5 @@ pub mod body;
 pub mod connection;
 pub mod listener;
 pub mod route;
+pub mod secure;
 pub mod wish;

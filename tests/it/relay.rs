@@ -132,6 +132,17 @@ impl Relay {
         self.said.lock().unwrap().clone()
     }
 
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     /// Asks it to drain.
     pub(crate) fn term(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
