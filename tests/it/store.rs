@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -60,12 +60,12 @@ struct Run {
 /// An address that stays this test's own while nobody listens there: a host of the loopback network that
 /// nobody else uses, and a port that the kernel gives to nobody, for all hosts, by itself.
 pub(crate) fn own_address() -> String {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    assert!(next < 255, "a host for each");
-    let host = format!("127.{}.{low}.{next}", 64 + high % 128);
-    let first = 10_000 + u16::from(low) * 40 + u16::from(next);
+    assert!(next < 4 * 254, "an address for each");
+    let host = format!("127.{}.{low}.{}", 64 + high % 128, 1 + next % 254);
+    let first = 10_000 + u16::from(low) * 40 + next;
     let mut ports = first..32_000;
     let port = ports.find(|port| TcpListener::bind((host.as_str(), *port)).is_ok());
     format!("{host}:{}", port.unwrap())
