@@ -35,7 +35,7 @@
 //! | 4 | `fanout` | one write, every backend at once |
 //! | 3 | `shard` | what one pinned executor owns; state only, starts no task |
 //! | 2 | `backend`, `access` | one backend as one shard sees it; who may do what, and how often |
-//! | 1 | `engine`, `http`, `payload`, `metrics`, `events`, `spool` | sockets; bytes and types; the durable log |
+//! | 1 | `engine`, `http`, `payload`, `metrics`, `events`, `spool` | sockets and TLS; bytes and types; the durable log |
 //! | 0 | `limits`, `plan`, `clock` | every bound; what to run; the only clock |
 //!
 //! # What is not here

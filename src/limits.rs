@@ -7,6 +7,7 @@ pub mod access;
 pub mod beside;
 pub mod filter;
 pub mod reload;
+pub mod tls;
 pub mod tools;
 pub mod udp;
 
@@ -365,7 +366,7 @@ pub const IO_MEMORY_BYTES: usize = 64 * KIB;
 /// Lockable memory that the rings of one shard need.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-/// What one shard can come to hold in memory at the default bounds, term by term.
+/// What one shard can come to hold in memory at the default bounds, term by term; without TLS.
 pub const fn shard_bytes_max() -> usize {
     let mut sum = 0;
     sum += INFLIGHT_BYTES_MAX; // all bodies in flight, with what each costs beside its bytes

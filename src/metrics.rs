@@ -207,6 +207,8 @@ pub struct ClientMetrics {
     pub accepted: Counter,
     /// Credentials that were verified the slow way.
     pub verifications: Counter,
+    /// Of the connections accepted, those that came to no TLS where it was wanted.
+    pub tls_failed: Counter,
     /// What came by UDP.
     pub udp: UdpMetrics,
 }

@@ -42,9 +42,6 @@ pub struct Plan {
     pub peers: Vec<PeerPlan>,
     /// Keys that are set, valid, and have no effect in this version: one sentence each.
     pub not_in_force: Vec<String>,
-    /// Valid wishes that it would be unsafe to ignore and that this version cannot fulfil: one
-    /// sentence each. A relay with any of these must not start.
-    pub refused: Vec<String>,
     /// What is in force and may surprise: one sentence each.
     pub notes: Vec<String>,
 }
@@ -77,6 +74,8 @@ pub struct PeerPlan {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// `https://`, by the system's roots.
+    pub tls: bool,
     /// What stands before `/status`.
     pub path: String,
 }
@@ -222,6 +221,8 @@ pub struct TuningPlan {
 pub struct ListenerPlan {
     /// For logs; unique.
     pub name: String,
+    /// What it shows its clients over TLS; `None` is plain HTTP.
+    pub tls: Option<TlsPlan>,
     /// Where it listens. Port 0 lets the kernel choose one, the same for all shards.
     pub bind: SocketAddr,
     /// `rp` for a `/write` that brings none, or an empty one.
@@ -241,6 +242,30 @@ pub struct ListenerPlan {
     pub access: Option<AccessPlan>,
     /// How often.
     pub rates: RatesPlan,
+}
+
+/// What an HTTPS door shows its clients, and wants to see of them. All files are PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// Its certificate, then those that lead to an authority.
+    pub cert: PathBuf,
+    /// The key of the first of them; the same file, if it is a combined one.
+    pub key: PathBuf,
+    /// Authorities, one of which must have signed each client's certificate; `None` asks for none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How a backend is met over TLS. All files are PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BackendTlsPlan {
+    /// Who is trusted; `None`: whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// What it is shown of us: a certificate and those that lead to an authority.
+    pub client_cert: Option<PathBuf>,
+    /// Its key; `None`: in the same file.
+    pub client_key: Option<PathBuf>,
+    /// Whoever answers there is taken for it.
+    pub skip_verification: bool,
 }
 
 /// One UDP door.
@@ -331,7 +356,9 @@ pub struct BackendPlan {
     pub host: String,
     /// The port to connect to.
     pub port: u16,
-    /// The `Host` header: as in the location, with the port where it is not 80.
+    /// `https://`; `None` is plain HTTP.
+    pub tls: Option<BackendTlsPlan>,
+    /// The `Host` header: as in the location, with the port where it is not the scheme's own.
     pub host_header: String,
     /// `Authorization` that replaces the client's (from `user:password@` in the location, or keys).
     pub authorization: Option<Secret>,

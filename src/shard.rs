@@ -12,6 +12,7 @@ use crate::backend::compress::Packer;
 use crate::backend::flight::Flights;
 use crate::backend::pool::{Backend, Shared, Surroundings};
 use crate::engine::driver::Driver;
+use crate::engine::tls::ServerTls;
 use crate::events::Events;
 use crate::limits;
 use crate::metrics::ShardMetrics;
@@ -38,6 +39,8 @@ pub struct World {
     pub outputs: Vec<Arc<Shared>>,
     /// Who may enter each HTTP door, and how often, in the order of the plan's listeners.
     pub wardens: Vec<Arc<Warden>>,
+    /// What each HTTP listener shows its clients, in the order of the plan; `None` is plain HTTP.
+    pub tls: Vec<Option<ServerTls>>,
     /// What is kept of what backends miss; `None` is off.
     pub spool: Option<SpoolWorld>,
     /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.

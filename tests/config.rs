@@ -5,7 +5,9 @@ use influxdb_relay::config::problem::Problem;
 use influxdb_relay::config::section::Source;
 use influxdb_relay::config::{Effective, Facts, Input, keys, read};
 use influxdb_relay::plan::access::{RatePlan, RatesPlan};
-use influxdb_relay::plan::{BackendId, BackendPlan, FilterPlan, Fsync, SpoolPlan, WhenFull};
+use influxdb_relay::plan::{
+    BackendId, BackendPlan, BackendTlsPlan, FilterPlan, Fsync, SpoolPlan, WhenFull,
+};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -184,7 +186,6 @@ fn a_file_of_the_original_loads_unchanged() {
         (second.timeout, second.label.as_str()),
         (Duration::from_secs(10), "local2")
     );
-    assert!(plan.refused.is_empty());
     assert!(plan.not_in_force.is_empty(), "{:#?}", plan.not_in_force);
     let udp = &plan.udp[0];
     assert_eq!(udp.name, "example-udp");
@@ -290,7 +291,6 @@ http.user-rate-limit              | 7                                  | 7
 http.user-burst-limit             | 12                                 | 12
 http.health-timeout-ms            | 250                                | 250
 http.ssl-combined-pem             | "/x.pem"                           | /x.pem
-http.ssl-client-ca                | "/ca.pem"                          | /ca.pem
 http.mode                         | "balance"                          | balance
 http.acks                         | "quorum"                           | quorum
 http.users                        | ["u $argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc read=*"] | 1 user
@@ -413,6 +413,10 @@ fn every_key_that_exists_is_tried() {
     let elsewhere = [
         "http.output",
         "http.output.location",
+        "http.output.client-key",
+        "http.ssl-cert",
+        "http.ssl-key",
+        "http.ssl-client-ca",
         "http.output.endpoints",
         "http.output.password",
         "udp.output",
@@ -577,7 +581,7 @@ fn everything_can_be_set_by_variables_alone() {
         row(&effective, "limits.max-body-size"),
         ("25MB", Source::Default)
     );
-    assert!(plan.not_in_force.is_empty() && plan.refused.is_empty() && plan.notes.is_empty());
+    assert!(plan.not_in_force.is_empty() && plan.notes.is_empty());
     let unnamed = env(&[("RELAY_HTTP_OUTPUTS", "http://u:hunter2@h:1/x?a=b")]);
     assert_eq!(unnamed.plan.backends[0].name, "http://h:1/x");
     assert!(!format!("{unnamed:?}").contains("hunter2"));
@@ -598,7 +602,14 @@ fn every_variable_overrides_the_file() {
             };
             let tried = cells(RIGHT).find(|[path, _, _]| *path == format!("{table}{name}"));
             let Some([path, value, shown]) = tried else {
-                assert_eq!(key.name, "password");
+                let not_alone = [
+                    "password",
+                    "client-key",
+                    "ssl-cert",
+                    "ssl-key",
+                    "ssl-client-ca",
+                ];
+                assert!(not_alone.contains(&key.name), "{}", key.name);
                 continue;
             };
             let plain = value
@@ -631,14 +642,7 @@ fn every_variable_overrides_the_file() {
             });
             vars.push((&variable, "\u{1}"));
             let wrong = load(Some(&text), &vars);
-            let is_free = [
-                "dir",
-                "ssl-combined-pem",
-                "ssl-client-ca",
-                "ca-file",
-                "client-cert",
-            ]
-            .contains(&key.name);
+            let is_free = ["dir", "ssl-combined-pem", "ca-file", "client-cert"].contains(&key.name);
             assert!(
                 is_free
                     || wrong.is_err_and(|problems| problems
@@ -1143,7 +1147,7 @@ fn nothing_configured_says_what_to_set() {
         none.plan.notes
     );
     let udp = file("[[udp]]\nbind-addr = \":8089\"");
-    assert!(udp.plan.listeners.is_empty() && udp.plan.refused.is_empty());
+    assert!(udp.plan.listeners.is_empty());
     assert!(
         udp.plan.notes[0].contains("no outputs"),
         "{:?}",
@@ -1318,29 +1322,151 @@ fn secrets_come_from_one_place() {
     assert_eq!(over.plan.admin.unwrap().token.unwrap().0, "hunter2");
 }
 
+/// Files of a listener, and what comes of them.
+const DOOR_FILES: &str = r#"
+ssl-combined-pem = "/x"                                     | /x /x -
+ssl-combined-pem = "/x"; ssl-client-ca = "/ca"              | /x /x /ca
+ssl-cert = "/c"; ssl-key = "/k"                             | /c /k -
+ssl-cert = "/c"; ssl-key = "/k"; ssl-client-ca = "/ca"      | /c /k /ca
+ssl-combined-pem = ""; ssl-cert = ""                        | none
+ssl-client-ca = "/ca"                                       | ssl-client-ca: a client CA, but no certificate
+ssl-cert = "/c"                                             | ssl-cert: a certificate without its key
+ssl-key = "/k"; ssl-client-ca = "/ca"                       | ssl-key: a key without its certificate
+ssl-combined-pem = "/x"; ssl-cert = "/c"; ssl-key = "/k"    | ssl-combined-pem: ssl-cert or ssl-key beside it
+"#;
+
 #[test]
-fn what_would_be_unsafe_to_ignore_is_refused() {
-    for (key, value) in [
-        ("http.ssl-combined-pem", "\"/x\""),
-        ("http.ssl-client-ca", "\"/x\""),
-        ("http.output.location", "\"https://h\""),
-    ] {
-        let plan = file(&around(key, value).0).plan;
-        assert_eq!(plan.refused.len(), 1, "{key}: {:?}", plan.refused);
+fn files_of_a_listener_belong_together() {
+    for [keys, outcome] in cells(DOOR_FILES) {
+        let lines = keys.replace("; ", "\n");
+        let text = format!("[[http]]\n{lines}\noutput = [{{ location = \"http://h\" }}]\n");
+        let vars: Vec<(String, String)> = keys
+            .split("; ")
+            .map(|pair| {
+                let (key, value) = pair.split_once(" = ").unwrap();
+                let variable = format!("RELAY_HTTP_{}", key.to_uppercase().replace('-', "_"));
+                (variable, value.trim_matches('"').to_owned())
+            })
+            .chain([("RELAY_HTTP_OUTPUTS".to_owned(), TWO.to_owned())])
+            .collect();
+        let vars: Vec<(&str, &str)> = vars.iter().map(|(a, b)| (&**a, &**b)).collect();
+        for read in [load(Some(&text), &[]), load(None, &vars)] {
+            let found = match read {
+                Ok(effective) => {
+                    let door = &effective.plan.listeners[0];
+                    let scheme = if door.tls.is_some() { "https" } else { "http" };
+                    assert_eq!(door.name, format!("{scheme}://127.0.0.1:9096"), "{keys}");
+                    door.tls.as_ref().map_or_else(
+                        || "none".to_owned(),
+                        |tls| {
+                            let ca = tls.client_ca.as_ref();
+                            let ca = ca
+                                .map_or_else(|| "-".to_owned(), |path| path.display().to_string());
+                            format!("{} {} {ca}", tls.cert.display(), tls.key.display())
+                        },
+                    )
+                }
+                Err(problems) => {
+                    assert_eq!(problems.len(), 1, "{keys}: {problems:?}");
+                    let at = problems[0].at.to_lowercase().replace('_', "-");
+                    let key = outcome.split(':').next().unwrap();
+                    assert!(at.ends_with(key), "{keys}: {at}");
+                    format!("{key}: {}", problems[0].found)
+                }
+            };
+            assert!(found.starts_with(outcome), "{keys}: {found}");
+        }
     }
-    let plan =
-        file("[[http]]\noutput = [{ location = \"https://h\", skip-tls-verification = true }]")
-            .plan;
+}
+
+#[test]
+fn an_https_output_has_its_port_its_files_and_its_warnings() {
+    let output = |more: &str| {
+        let text =
+            format!("[[http]]\noutput = [{{ name = \"n\", location = \"https://h\"{more} }}]");
+        load(Some(&text), &[])
+    };
+    let plan = output("").unwrap().plan;
+    let backend = &plan.backends[0];
+    assert_eq!((backend.port, &*backend.host_header), (443, "h"));
+    assert_eq!(backend.tls, Some(BackendTlsPlan::default()));
+    assert_eq!((plan.notes.len(), plan.not_in_force.len()), (0, 0));
+
+    let files = ", ca-file = \"/a\", client-cert = \"/c\", client-key = \"/k\"";
+    let tls = output(files).unwrap().plan.backends[0].tls.clone().unwrap();
+    let path = |text: &str| Some(PathBuf::from(text));
     assert_eq!(
         (
-            plan.refused.len(),
-            plan.backends[0].port,
-            plan.backends[0].host_header.as_str()
+            tls.ca_file,
+            tls.client_cert,
+            tls.client_key,
+            tls.skip_verification
         ),
-        (2, 443, "h")
+        (path("/a"), path("/c"), path("/k"), false)
     );
-    let plan = file(&around("http.output.skip-tls-verification", "true").0).plan;
-    assert_eq!((plan.refused.len(), plan.not_in_force.len()), (0, 1));
+    let problems = output(", client-key = \"/k\"").unwrap_err();
+    assert!(
+        problems[0].to_string().contains("client-cert with it"),
+        "{problems:?}"
+    );
+
+    let plan = output(", skip-tls-verification = true, ca-file = \"/a\"")
+        .unwrap()
+        .plan;
+    assert!(plan.backends[0].tls.as_ref().unwrap().skip_verification);
+    assert!(
+        plan.notes[0].contains("whoever answers"),
+        "{:?}",
+        plan.notes
+    );
+    assert_eq!(plan.not_in_force.len(), 1, "{:?}", plan.not_in_force);
+
+    for (key, value) in [
+        ("skip-tls-verification", "true"),
+        ("ca-file", "\"/a\""),
+        ("client-cert", "\"/a\""),
+    ] {
+        let plan = file(&around(&format!("http.output.{key}"), value).0).plan;
+        let said = &plan.not_in_force;
+        assert!(
+            said.len() == 1 && said[0].contains("not https://"),
+            "{key}: {said:?}"
+        );
+        assert_eq!(plan.backends[0].tls, None);
+    }
+    let vars = [
+        ("RELAY_HTTP_OUTPUTS", "a=https://h,b=https://i:1"),
+        ("RELAY_HTTP_CLIENT_CERT", "/c"),
+        ("RELAY_HTTP_CLIENT_KEY", "/k"),
+    ];
+    let plan = env(&vars).plan;
+    assert!(plan.backends.iter().all(|backend| {
+        backend
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_key == path("/k"))
+    }));
+}
+
+#[test]
+fn peers_and_udp_outputs_may_be_https() {
+    let text = format!(
+        "peers = [\"https://a\", \"http://b:1\"]\n{}",
+        around("udp.output.location", "\"https://h/?db=x\"").0
+    );
+    let plan = file(&text).plan;
+    assert_eq!(
+        plan.peers
+            .iter()
+            .map(|peer| (peer.tls, peer.port))
+            .collect::<Vec<_>>(),
+        [(true, 443), (false, 1)]
+    );
+    let carried = plan.backends.last().unwrap();
+    assert_eq!(
+        (carried.tls.clone(), carried.port),
+        (Some(BackendTlsPlan::default()), 443)
+    );
 }
 
 #[test]

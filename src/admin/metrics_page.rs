@@ -15,6 +15,7 @@ pub fn page(world: &World, events: &Events, now_ms: u64) -> String {
     let shards: Vec<&ShardMetrics> = world.metrics.iter().map(AsRef::as_ref).collect();
     page.clients(&shards);
     page.access(&shards);
+    page.tls(&shards);
     page.backends(world);
     spool_page::write(&mut page, world, now_ms);
     udp_page::write(&mut page, world);
@@ -121,6 +122,12 @@ impl Page {
             "Credentials verified the slow way: once each, and each time they are wrong.",
         );
         self.row(name, "", sum(shards, |shard| &shard.verifications));
+    }
+
+    fn tls(&mut self, shards: &[&ShardMetrics]) {
+        let name = "relay_tls_handshakes_failed_total";
+        self.head(name, "counter", "Client connections that came to no TLS.");
+        self.row(name, "", sum(shards, |shard| &shard.tls_failed));
     }
 
     fn backends(&mut self, world: &World) {

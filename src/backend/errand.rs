@@ -26,6 +26,8 @@ pub struct Errand {
     head: Vec<u8>,
     /// The body, where it is compressed for this backend.
     packed: Vec<u8>,
+    /// Why the last exchange failed, where more is known than its kind.
+    why: Option<String>,
 }
 
 impl Errand {
@@ -37,6 +39,7 @@ impl Errand {
             reader: AnswerReader::default(),
             head: Vec::new(),
             packed: Vec::new(),
+            why: None,
         }
     }
 
@@ -71,7 +74,11 @@ impl Errand {
         }
         match sent {
             Ok(()) => self.backend.answered(),
-            Err(failure) => self.backend.failed(failure, failure.words()),
+            Err(failure) => {
+                let why = self.why.take();
+                let why = why.as_deref().unwrap_or_else(|| failure.words());
+                self.backend.failed(failure, why);
+            }
         }
         packed.clear();
         if packed.capacity() <= COMPRESSED_KEEP_BYTES {
@@ -109,9 +116,11 @@ impl Errand {
     ) -> Result<(), Failure> {
         reply.clear();
         self.reader.reset();
+        self.why = None;
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => connect(&self.backend, due).await.map_err(|error| {
+                self.why = Some(format!("cannot connect: {error}"));
                 match error.kind() == io::ErrorKind::TimedOut {
                     true => Failure::TimedOut,
                     false => Failure::Connect,
@@ -130,7 +139,11 @@ impl Errand {
         }
         .await
         .is_ok();
-        let reusable = answer(&stream, &mut self.reader, reply).await?;
+        let answered = answer(&stream, &mut self.reader, reply).await;
+        if answered.is_err() {
+            self.why = stream.complaint();
+        }
+        let reusable = answered?;
         if reusable && is_sent {
             stream.set_deadline(Moment::NEVER);
             self.stream = Some(stream);

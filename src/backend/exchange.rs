@@ -158,7 +158,9 @@ impl Link {
                 }
                 End::Failed(failure) => {
                     if !self.retry(failure) {
-                        self.backend.failed(failure, failure.words());
+                        let complaint = self.stream.get().and_then(Stream::complaint);
+                        let why = complaint.as_deref().unwrap_or_else(|| failure.words());
+                        self.backend.failed(failure, why);
                         self.fail(failure);
                     }
                     return;
@@ -379,7 +381,11 @@ pub(super) async fn connect(backend: &Backend, due: Moment) -> io::Result<Stream
         let left = due.since(driver.now());
         let tries = u32::try_from(addresses.len() - index).unwrap_or(1);
         let deadline = driver.now().after(left / tries.max(1));
-        match Stream::connect(driver, address, deadline).await {
+        let connected = match &backend.shared.tls {
+            None => Stream::connect(driver, address, deadline).await,
+            Some(tls) => Stream::connect_secure(driver, address, deadline, tls).await,
+        };
+        match connected {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }

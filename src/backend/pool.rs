@@ -23,6 +23,7 @@ use crate::backend::lane::{Job, Lane};
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::engine::driver::Driver;
+use crate::engine::tls::ClientTls;
 use crate::events::{Event, Events};
 use crate::metrics::{self, BackendMetrics, ShardMetrics};
 use crate::payload::filter::FilterId;
@@ -33,12 +34,23 @@ use crate::plan::{BackendId, BackendPlan, TuningPlan};
 pub struct Shared {
     /// Where it is, by DNS or by its literal address; empty while the name has no address.
     pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// How it is met over TLS; `None` is plain HTTP.
+    pub tls: Option<ClientTls>,
     /// A shard could not connect: the name is looked up again soon.
     pub addresses_doubted: AtomicBool,
     /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
     pub version: ArcSwapOption<String>,
     /// What was last wrong with it.
     pub last_error: ArcSwapOption<String>,
+}
+
+impl Shared {
+    /// Goes on with what was known of it under the last plan.
+    pub fn go_on(&self, before: &Self) {
+        self.addresses.store(before.addresses.load_full());
+        self.version.store(before.version.load_full());
+        self.last_error.store(before.last_error.load_full());
+    }
 }
 
 /// What a backend needs of its shard.
@@ -330,6 +342,18 @@ impl Backend {
         let change = self.health.borrow_mut().probe_failed(before);
         self.changed(change, why);
         self.turn_out(change);
+        if change == Change::None && !self.is_up() {
+            self.note(why);
+        }
+    }
+
+    /// What is wrong may become another thing while it is down: first its name is unknown, then its
+    /// certificate.
+    fn note(&self, why: &str) {
+        let known = self.shared.last_error.load();
+        if known.as_deref().map(String::as_str) != Some(why) {
+            self.shared.last_error.store(Some(Arc::new(why.to_owned())));
+        }
     }
 
     /// What waits for a backend that has just gone down would wait in vain.
@@ -355,7 +379,7 @@ impl Backend {
             }
             Change::Down => {
                 self.metrics().up.set(0);
-                self.shared.last_error.store(Some(Arc::new(why.to_owned())));
+                self.note(why);
                 self.around.events.tell(Event::BackendDown {
                     shard,
                     backend,

@@ -47,7 +47,10 @@ pub async fn ask(backend: &Backend, wait: Duration) -> Result<Heard, String> {
     let (mut reader, mut reply) = (AnswerReader::default(), Reply::default());
     answer(&stream, &mut reader, &mut reply)
         .await
-        .map_err(|failure| failure.words().to_owned())?;
+        .map_err(|failure| {
+            let complaint = stream.complaint();
+            complaint.unwrap_or_else(|| failure.words().to_owned())
+        })?;
     if let Some(version) = version_of(&reply.headers) {
         let known = backend.shared.version.load();
         if known.as_deref().map(String::as_str) != Some(version) {

@@ -81,6 +81,7 @@ fn wanted(plan: &Plan) -> Vec<Wanted> {
         acks: 1,
         balance: false,
         access: None,
+        tls: None, // plain: it stands on loopback, or behind a proxy
         rates: RatesPlan::default(),
         outputs: (0..plan.backends.len()).map(BackendId).collect(),
     });

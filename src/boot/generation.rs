@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::access::warden::Warden;
+use crate::boot::certificates::{self, Opened, Watch};
 use crate::boot::{StartError, peers, resolver, spool};
 use crate::engine::bell::Bell;
 use crate::metrics::ShardMetrics;
-use crate::plan::Plan;
+use crate::plan::{OutputPlan, Plan};
 use crate::shard::{LEVEL_EVERYWHERE, World};
 use crate::spool::disk::Place;
 
@@ -20,6 +21,8 @@ use crate::spool::disk::Place;
 pub(super) struct Generation {
     /// What all shards see.
     pub(super) world: Arc<World>,
+    /// The thread that looks at certificates.
+    pub(super) watch: Watch,
     /// The thread of the spool.
     spool: Option<(Sender<()>, Receiver<()>)>,
 }
@@ -35,6 +38,7 @@ impl Generation {
     /// The spool cannot be used, or a thread cannot be started.
     pub(super) fn begin(
         plan: Plan,
+        certificates: Opened,
         before: Option<&World>,
     ) -> Result<(Self, Vec<SpoolPost>), StartError> {
         let opened = spool::open(&plan, before)?.map(spool::Opened::split);
@@ -43,12 +47,14 @@ impl Generation {
             None => (None, Vec::new(), None),
         };
         let shards = plan.cpus.len();
+        let peers_tls = certificates.peers.clone();
         let world = Arc::new(World {
             spool: spool_world,
-            ..world(plan, before)
+            ..world(plan, certificates, before)
         });
         resolver::start(&world)?;
-        peers::start(&world)?;
+        peers::start(&world, peers_tls)?;
+        let watch = certificates::start(&world)?;
         let mut posts: Vec<SpoolPost> = Vec::new();
         let mut thread = None;
         if let Some((archive, disks)) = kept {
@@ -58,6 +64,7 @@ impl Generation {
         posts.resize_with(shards, || None);
         let generation = Self {
             world,
+            watch,
             spool: thread,
         };
         Ok((generation, posts))
@@ -74,27 +81,31 @@ impl Generation {
 }
 
 /// What all shards see of a plan, without its spool.
-fn world(plan: Plan, before: Option<&World>) -> World {
+fn world(plan: Plan, certificates: Opened, before: Option<&World>) -> World {
+    let world = first(plan, certificates);
     match before {
-        None => first(plan),
-        Some(before) => next(plan, before),
+        None => world,
+        Some(before) => go_on(world, before),
     }
 }
 
-fn first(plan: Plan) -> World {
+fn first(plan: Plan, certificates: Opened) -> World {
     let rows = |_: &usize| {
         let metrics = ShardMetrics::new(plan.backends.len(), plan.outputs.len());
         Arc::new(metrics)
     };
+    let backends = plan.backends.iter().zip(certificates.backends);
+    let outputs = plan.outputs.iter();
     World {
         generation: 0,
         metrics: plan.cpus.iter().map(rows).collect(),
-        backends: (plan.backends.iter())
-            .map(|backend| resolver::first_look(&backend.host, backend.port))
+        backends: backends
+            .map(|(backend, tls)| resolver::first_look(&backend.host, backend.port, tls))
             .collect(),
-        outputs: (plan.outputs.iter())
-            .map(|output| resolver::first_look(&output.host, output.port))
+        outputs: outputs
+            .map(|output| resolver::first_look(&output.host, output.port, None))
             .collect(),
+        tls: certificates.doors,
         wardens: plan.listeners.iter().map(Warden::new).collect(),
         spool: None,
         peers_owe: (plan.backends.iter())
@@ -107,11 +118,14 @@ fn first(plan: Plan) -> World {
     }
 }
 
-fn next(plan: Plan, before: &World) -> World {
+/// Takes over what goes on from the plan before.
+fn go_on(mut world: World, before: &World) -> World {
+    world.generation = before.generation + 1;
     let output_before = |label: &str| {
         let mut outputs = before.plan.outputs.iter();
         outputs.position(|output| output.label == label)
     };
+    let plan = &world.plan;
     let metrics = before.metrics.iter().map(|rows| {
         let backends = plan.backends.iter();
         let outputs = plan.outputs.iter();
@@ -120,39 +134,23 @@ fn next(plan: Plan, before: &World) -> World {
             outputs.map(|output| output_before(&output.label)),
         ))
     });
-    World {
-        generation: before.generation + 1,
-        metrics: metrics.collect(),
-        backends: (plan.backends.iter())
-            .map(|backend| match before.same_backend(backend) {
-                Some(place) => Arc::clone(&before.backends[place]),
-                None => resolver::first_look(&backend.host, backend.port),
-            })
-            .collect(),
-        outputs: (plan.outputs.iter())
-            .map(|output| {
-                let same = output_before(&output.label).filter(|&place| {
-                    let old = &before.plan.outputs[place];
-                    (&old.host, old.port) == (&output.host, output.port)
-                });
-                match same {
-                    Some(place) => Arc::clone(&before.outputs[place]),
-                    None => resolver::first_look(&output.host, output.port),
-                }
-            })
-            .collect(),
-        wardens: plan.listeners.iter().map(Warden::new).collect(),
-        spool: None,
-        peers_owe: (plan.backends.iter())
-            .map(|backend| {
-                let owe = before.place_of(&backend.label);
-                let owe = owe.map(|place| before.peers_owe[place].load(Ordering::Relaxed));
-                AtomicU64::new(owe.unwrap_or(LEVEL_EVERYWHERE))
-            })
-            .collect(),
-        stopping: AtomicBool::new(false),
-        has_successor: AtomicBool::new(false),
-        is_over: AtomicBool::new(false),
-        plan,
+    world.metrics = metrics.collect();
+    for (b, backend) in plan.backends.iter().enumerate() {
+        if let Some(place) = before.place_of(&backend.label) {
+            let owed = before.peers_owe[place].load(Ordering::Relaxed);
+            world.peers_owe[b].store(owed, Ordering::Relaxed);
+        }
+        if let Some(place) = before.same_backend(backend) {
+            world.backends[b].go_on(&before.backends[place]);
+        }
     }
+    for (o, output) in plan.outputs.iter().enumerate() {
+        let is_same = |old: &OutputPlan| (&old.host, old.port) == (&output.host, output.port);
+        if let Some(place) = output_before(&output.label)
+            && is_same(&before.plan.outputs[place])
+        {
+            world.outputs[o].go_on(&before.outputs[place]);
+        }
+    }
+    world
 }

@@ -9,6 +9,7 @@
 //!
 //! Helper threads are started first: what a pinned thread starts would inherit its one CPU.
 
+pub mod certificates;
 pub mod claims;
 pub mod datagrams;
 pub mod doors;
@@ -18,11 +19,14 @@ pub mod log;
 pub mod peers;
 pub mod reload;
 pub mod resolver;
+pub mod secret_file;
 pub mod shard_main;
 pub mod signals;
 pub mod spool;
 pub mod succession;
 pub mod tenure;
+pub mod tls;
+mod trust;
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,6 +44,7 @@ use crate::boot::generation::{Generation, SpoolPost};
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::signals::Ask;
 use crate::boot::succession::{Inheritance, News, Successor};
+use crate::boot::tls::Unfit;
 use crate::events::Events;
 use crate::limits;
 use crate::plan::Plan;
@@ -64,6 +69,9 @@ pub enum StartError {
     /// The kernel does not give what a shard needs.
     #[error("{0}")]
     Kernel(#[from] kernel::Missing),
+    /// Files of certificates or keys cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Certificates(Vec<Unfit>),
     /// It was given something by a predecessor that is not there.
     #[error("{0}")]
     Inherited(String),
@@ -90,6 +98,7 @@ pub type Again<'a> = &'a dyn Fn() -> Result<Plan, Vec<String>>;
 pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
     let mut inherited = Inheritance::take().map_err(StartError::Inherited)?;
     kernel::check(plan.cpus.len())?;
+    let certificates = certificates::open(&plan).map_err(StartError::Certificates)?;
     let claims = Claims::open(&plan, &mut inherited)?;
     let asked = signals::start()?;
     let (events, log_queue) = Events::queue();
@@ -97,7 +106,7 @@ pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
         inherited.here();
         inherited.alone(plan.shutdown_timeout + limits::START_WAIT_MAX);
     }
-    let (generation, spools) = Generation::begin(plan, None)?;
+    let (generation, spools) = Generation::begin(plan, certificates, None)?;
     let in_force = Arc::new(ArcSwap::from(Arc::clone(&generation.world)));
     log::start(&in_force, log_queue)?;
     let mut relay = Relay {

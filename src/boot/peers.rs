@@ -9,9 +9,12 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rustls::{ClientConfig, ClientConnection};
 use serde::Deserialize;
 
+use crate::boot::tls::name_of;
 use crate::boot::{StartError, helper, rest};
+use crate::engine::tls_words;
 use crate::limits;
 use crate::plan::{PeerPlan, Plan};
 use crate::shard::{LEVEL_EVERYWHERE, World};
@@ -30,7 +33,7 @@ struct Row {
 }
 
 /// Starts the thread, if there are any peers. It ends when another plan is in force.
-pub(super) fn start(world: &Arc<World>) -> Result<(), StartError> {
+pub(super) fn start(world: &Arc<World>, tls: Option<Arc<ClientConfig>>) -> Result<(), StartError> {
     if world.plan.peers.is_empty() {
         return Ok(());
     }
@@ -42,7 +45,7 @@ pub(super) fn start(world: &Arc<World>) -> Result<(), StartError> {
         let mut silent = vec![false; world.plan.peers.len()];
         while !world.is_over.load(Ordering::Relaxed) {
             for (p, peer) in world.plan.peers.iter().enumerate() {
-                let asked = ask(peer);
+                let asked = ask(peer, tls.as_ref().filter(|_| peer.tls));
                 if silent[p] != asked.is_err() {
                     silent[p] = asked.is_err();
                     say(peer, asked.as_ref().err());
@@ -88,8 +91,11 @@ fn debts(plan: &Plan, page: &Page) -> Vec<u64> {
 
 /// Asks one peer for its `/status`. An answer is bounded in time and size.
 #[allow(clippy::disallowed_methods)] // this thread exists to wait for DNS and for peers
-fn ask(peer: &PeerPlan) -> Result<Page, String> {
-    let words = |why: std::io::Error| why.to_string();
+fn ask(peer: &PeerPlan, tls: Option<&Arc<ClientConfig>>) -> Result<Page, String> {
+    let words = |why: std::io::Error| {
+        let tls = why.get_ref().and_then(|why| why.downcast_ref());
+        tls.map_or_else(|| why.to_string(), tls_words::words)
+    };
     let mut addresses = (peer.host.as_str(), peer.port)
         .to_socket_addrs()
         .map_err(words)?;
@@ -105,13 +111,28 @@ fn ask(peer: &PeerPlan) -> Result<Page, String> {
         "GET {}/status HTTP/1.0\r\nHost: {}:{}\r\nUser-Agent: influxdb-relay\r\n\r\n",
         peer.path, peer.host, peer.port
     );
-    stream.write_all(request.as_bytes()).map_err(words)?;
+    let answer = match tls {
+        None => exchange(&mut stream, request.as_bytes()),
+        Some(tls) => {
+            let name = name_of("peers", &peer.host).map_err(|why| why.to_string())?;
+            let mut session = ClientConnection::new(Arc::clone(tls), name)
+                .map_err(|why| tls_words::words(&why))?;
+            exchange(
+                &mut rustls::Stream::new(&mut session, &mut stream),
+                request.as_bytes(),
+            )
+        }
+    };
+    read(&answer.map_err(words)?)
+}
+
+fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> std::io::Result<Vec<u8>> {
+    stream.write_all(request)?;
     let mut answer = Vec::new();
     stream
         .take(limits::PEER_ANSWER_BYTES_MAX)
-        .read_to_end(&mut answer)
-        .map_err(words)?;
-    read(&answer)
+        .read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 fn read(answer: &[u8]) -> Result<Page, String> {

@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use crate::boot::certificates;
 use crate::boot::generation::Generation;
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::succession::Inheritance;
@@ -42,9 +43,20 @@ impl Relay {
 
     fn change(&mut self, plan: Plan) -> Result<(), StartError> {
         if plan == self.generation.world.plan {
-            tracing::info!("reloaded: nothing has changed");
+            certificates::look_again(&self.generation.watch);
+            tracing::info!("reloaded: nothing has changed but, perhaps, certificates");
             return Ok(());
         }
+        let certificates = match certificates::open(&plan) {
+            Ok(certificates) => certificates,
+            Err(unfit) => {
+                for why in &unfit {
+                    tracing::error!("{why}");
+                }
+                tracing::error!("the configuration was not reloaded: nothing has changed");
+                return Ok(());
+            }
+        };
         if let Err(why) = self.claims.change(&plan, &mut Inheritance::default()) {
             tracing::error!("{why}");
             tracing::error!("the configuration was not reloaded: nothing has changed");
@@ -58,7 +70,7 @@ impl Relay {
         self.tell(|| Some(Order::Hold))?;
         self.wait_for(|report| matches!(report, Report::Held), wait)?;
         self.generation.end();
-        let (generation, spools) = Generation::begin(plan, Some(&before))?;
+        let (generation, spools) = Generation::begin(plan, certificates, Some(&before))?;
         let world = Arc::clone(&generation.world);
         self.in_force.store(Arc::clone(&world));
         self.generation = generation;

@@ -13,11 +13,12 @@ use arc_swap::ArcSwap;
 
 use crate::backend::pool::Shared;
 use crate::boot::{StartError, helper, rest};
+use crate::engine::tls::ClientTls;
 use crate::limits;
 use crate::shard::World;
 
 /// What is known of a backend or an output before anybody asked: the address, where the location has one.
-pub(super) fn first_look(host: &str, port: u16) -> Arc<Shared> {
+pub(super) fn first_look(host: &str, port: u16, tls: Option<ClientTls>) -> Arc<Shared> {
     let literal = host.parse::<IpAddr>().ok();
     let addresses = literal
         .map(|address| SocketAddr::new(address, port))
@@ -25,6 +26,7 @@ pub(super) fn first_look(host: &str, port: u16) -> Arc<Shared> {
         .collect::<Vec<_>>();
     Arc::new(Shared {
         addresses: ArcSwap::from_pointee(addresses),
+        tls,
         ..Shared::default()
     })
 }

@@ -1,6 +1,7 @@
 //! `influxdb-relay check`: what is in force and where it comes from, or everything that is wrong.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this is what the operator asked to read
 
+use crate::boot::certificates;
 use crate::cli::load::load;
 use crate::config::Effective;
 use crate::config::problem::Problem;
@@ -14,7 +15,11 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     match load(config) {
         Ok(effective) => {
             print!("{}", page(&effective));
-            if effective.plan.refused.is_empty() {
+            let unfit = certificates::check(&effective.plan);
+            for why in &unfit {
+                eprintln!("{why}");
+            }
+            if unfit.is_empty() {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
@@ -54,11 +59,7 @@ fn page(effective: &Effective) -> String {
         let _ = writeln!(page, "{key:key_width$} = {value:value_width$}   ({source})"); // a String takes all
     }
     let plan = &effective.plan;
-    for (title, lines) in [
-        ("note", &plan.notes),
-        ("not in force", &plan.not_in_force),
-        ("refused", &plan.refused),
-    ] {
+    for (title, lines) in [("note", &plan.notes), ("not in force", &plan.not_in_force)] {
         for line in lines {
             let _ = writeln!(page, "{title}: {line}");
         }

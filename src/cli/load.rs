@@ -1,11 +1,9 @@
 //! The configuration of this process: its file, its environment, its CPUs, read once per start.
 
+use crate::boot::secret_file;
 use crate::config::problem::Problem;
 use crate::config::{Effective, Facts, Input, read};
-use crate::limits::CONFIG_BYTES_MAX;
 use rustix::thread::{CpuSet, sched_getaffinity};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// The plan of this process, and how each value came about.
@@ -16,7 +14,7 @@ use std::path::Path;
 pub fn load(config: Option<&Path>) -> Result<Effective, Vec<Problem>> {
     let file = match config {
         None => None,
-        Some(path) => match read_file(path) {
+        Some(path) => match secret_file::read_text(path) {
             Ok(text) => Some((path.display().to_string(), text)),
             Err(reason) => {
                 let at = path.display().to_string();
@@ -38,7 +36,7 @@ pub fn load(config: Option<&Path>) -> Result<Effective, Vec<Problem>> {
         })
         .filter(|(name, _)| name.starts_with("RELAY_"))
         .collect();
-    let secrets = |path: &str| read_file(Path::new(path));
+    let secrets = |path: &str| secret_file::read(Path::new(path));
     let facts = Facts {
         cpus_allowed: cpus_allowed(),
     };
@@ -51,20 +49,6 @@ pub fn load(config: Option<&Path>) -> Result<Effective, Vec<Problem>> {
         secrets: &secrets,
         facts: &facts,
     })
-}
-
-/// A small text file, whole, or why not.
-fn read_file(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(CONFIG_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(format!("longer than {CONFIG_BYTES_MAX} bytes"));
-    }
-    String::from_utf8(bytes)
-        .map_err(|error| format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
 }
 
 /// The CPUs that this process may use, ascending; none if the kernel does not say.

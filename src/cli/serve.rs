@@ -28,9 +28,10 @@ pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
         }
     };
     let plan = spoken_as(effective.plan, verbose);
-    if !plan.refused.is_empty() {
-        for sentence in &plan.refused {
-            eprintln!("influxdb-relay: {sentence}");
+    let unfit = boot::certificates::check(&plan);
+    if !unfit.is_empty() {
+        for why in &unfit {
+            eprintln!("influxdb-relay: {why}");
         }
         return ExitCode::from(EXIT_WRONG);
     }
@@ -57,11 +58,8 @@ fn again(config: Option<&Path>, verbose: bool) -> Result<Plan, Vec<String>> {
     let words = |problems: Vec<Problem>| -> Vec<String> {
         problems.iter().map(Problem::to_string).collect()
     };
-    let plan = load::load(config).map_err(words)?.plan;
-    match plan.refused.is_empty() {
-        true => Ok(spoken_as(plan, verbose)),
-        false => Err(plan.refused),
-    }
+    let effective = load::load(config).map_err(words)?;
+    Ok(spoken_as(effective.plan, verbose))
 }
 
 /// The plan with the level of the log that `-v` asks for.

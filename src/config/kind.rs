@@ -262,3 +262,8 @@ impl Kind for List {
         value.join(",")
     }
 }
+/// The name of a file; empty for none.
+pub const PATH: Text = Text {
+    want: "the name of a file",
+    is_right: |path| !path.contains('\0'),
+};

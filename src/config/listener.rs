@@ -9,6 +9,7 @@ use crate::config::output;
 use crate::config::reader::Reader;
 use crate::config::section::{Section, Source};
 use crate::config::special::{Acks, AcksWish, Bind};
+use crate::config::tls;
 use crate::config::variable;
 use crate::limits as bound;
 use crate::plan::{BackendId, BackendPlan, ListenerPlan};
@@ -70,13 +71,14 @@ fn read_one(reader: &mut Reader<'_>, section: &Section<'_>, is_first: bool, door
     let bind = reader
         .take(section, "bind-addr", &BIND, Some(DEFAULT_BIND))
         .unwrap_or(ANY_BIND);
-    let default_name = format!("http://{bind}");
-    let name = reader.take(section, "name", &output::NAME, default_name.clone());
-    let name = if name.is_empty() { default_name } else { name };
     let retention_policy = reader.maybe(section, "default-retention-policy", &RETENTION_POLICY);
     let ping_status = read_ping(reader, section);
     let health_timeout = read_health_timeout(reader, section);
-    read_later(reader, section);
+    let tls = tls::of_listener(reader, section);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let default_name = format!("{scheme}://{bind}");
+    let name = reader.take(section, "name", &output::NAME, default_name.clone());
+    let name = if name.is_empty() { default_name } else { name };
     let access = access::read(reader, section);
     let rates = access::read_rates(reader, section, access.is_some());
     let mode = reader.take(section, "mode", &MODES, Mode::Replicate);
@@ -85,6 +87,7 @@ fn read_one(reader: &mut Reader<'_>, section: &Section<'_>, is_first: bool, door
     let acks = read_acks(reader, section, &doors.backends[first_backend..]);
     doors.listeners.push(ListenerPlan {
         name,
+        tls,
         bind,
         default_retention_policy: retention_policy.filter(|name| !name.is_empty()),
         ping_status,
@@ -145,28 +148,6 @@ fn read_health_timeout(reader: &mut Reader<'_>, section: &Section<'_>) -> Durati
         ));
     }
     Duration::from_millis(if millis == 0 { default } else { millis })
-}
-
-/// What this version knows and does not act on, and what it must not ignore.
-fn read_later(reader: &mut Reader<'_>, section: &Section<'_>) {
-    for (name, danger) in [
-        (
-            "ssl-combined-pem",
-            "this version has no TLS: it would listen in the open",
-        ),
-        (
-            "ssl-client-ca",
-            "this version has no TLS: it would let in everybody",
-        ),
-    ] {
-        let path = reader.maybe(section, name, &output::PATH);
-        if path.is_some_and(|path| !path.is_empty()) {
-            let called = reader.called(section, name);
-            reader
-                .refused
-                .push(format!("{called} is set, and {danger}"));
-        }
-    }
 }
 
 /// The outputs of the file, or those of the variable in their place.

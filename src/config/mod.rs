@@ -27,6 +27,7 @@ pub mod secret;
 pub mod section;
 pub mod special;
 pub mod spool;
+pub mod tls;
 pub mod udp;
 pub mod units;
 pub mod unknown;
@@ -116,7 +117,6 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
         problems,
         rows,
         not_in_force,
-        refused,
         notes,
         ..
     } = reader;
@@ -137,7 +137,6 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
         outputs,
         peers,
         not_in_force,
-        refused,
         notes,
     };
     Ok(Effective { plan, rows })

@@ -9,6 +9,7 @@ use crate::config::process::count;
 use crate::config::reader::Reader;
 use crate::config::secret;
 use crate::config::section::Section;
+use crate::config::tls;
 use crate::config::units::show_duration;
 use crate::limits as bound;
 use crate::plan::{BackendKind, BackendPlan, Secret};
@@ -18,11 +19,6 @@ use std::time::Duration;
 pub const NAME: Text = Text {
     want: "a name of at most 256 bytes, without control characters",
     is_right: |name| name.len() <= bound::NAME_BYTES_MAX && !name.contains(char::is_control),
-};
-/// The name of a file; empty for none.
-pub const PATH: Text = Text {
-    want: "the name of a file",
-    is_right: |path| !path.contains('\0'),
 };
 
 const KINDS: Word<BackendKind> = Word(&[
@@ -81,11 +77,8 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, mode: Mode) -> Optio
     let owed_bytes_max = read_buffer(reader, section, writes);
     let replay_batch_bytes_max = read_batch(reader, section);
     let replay_wait_max = read_delay(reader, section);
-    read_later(
-        reader,
-        section,
-        location.as_ref().is_some_and(|location| location.tls),
-    );
+    let is_https = location.as_ref().is_some_and(|location| location.tls);
+    let tls = tls::of_output(reader, section, is_https, &name);
     let location = location?;
     Some(BackendPlan {
         label: name.clone(),
@@ -94,6 +87,7 @@ pub fn read(reader: &mut Reader<'_>, section: &Section<'_>, mode: Mode) -> Optio
         kind,
         host: location.host,
         port: location.port,
+        tls,
         host_header: location.host_header,
         authorization,
         endpoints,
@@ -127,11 +121,6 @@ fn read_location(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Locat
     if location.query.is_some() {
         reader.notes.push(format!(
             "{key} has a query, which is ignored: each request brings its own"
-        ));
-    }
-    if location.tls {
-        reader.refused.push(format!(
-            "{key} is https://, and this version has no TLS: it would send in the open"
         ));
     }
     reader.row(key, location.shown.as_str(), source);
@@ -325,32 +314,5 @@ impl Kind for Delay {
     }
     fn show(&self, value: &Duration) -> String {
         show_duration(Self::in_force(*value))
-    }
-}
-
-/// Keys that this version knows and does not act on.
-fn read_later(reader: &mut Reader<'_>, section: &Section<'_>, tls: bool) {
-    reader.later(
-        section,
-        "ca-file",
-        &PATH,
-        "this version has no TLS, so it has nothing to check with it",
-    );
-    reader.later(
-        section,
-        "client-cert",
-        &PATH,
-        "this version has no TLS, so it shows it to nobody",
-    );
-    let skip = reader.take(section, "skip-tls-verification", &Flag, false);
-    let called = reader.called(section, "skip-tls-verification");
-    match (skip, tls) {
-        (false, _) => {}
-        (true, true) => reader.refused.push(format!(
-            "{called} is set, and this version has no TLS to skip it in"
-        )),
-        (true, false) => reader
-            .not_in_force
-            .push(format!("{called} is set, but the location is not https://")),
     }
 }

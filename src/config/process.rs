@@ -68,15 +68,9 @@ pub fn peers(reader: &mut Reader<'_>, top: &Section<'_>) -> Vec<PeerPlan> {
         peers.truncate(bound::PEERS_MAX);
     }
     let parsed = peers.iter().filter_map(|peer| location::parse(peer));
-    let parsed: Vec<_> = parsed.collect();
-    if parsed.iter().any(|url| url.tls) {
-        reader
-            .refused
-            .push("peers has https://, and this version has no TLS".to_owned());
-    }
     parsed
-        .into_iter()
         .map(|url| PeerPlan {
+            tls: url.tls,
             shown: url.shown,
             host: url.host,
             port: url.port,

@@ -27,8 +27,6 @@ pub struct Reader<'a> {
     pub rows: Vec<Row>,
     /// See `Plan::not_in_force`.
     pub not_in_force: Vec<String>,
-    /// See `Plan::refused`.
-    pub refused: Vec<String>,
     /// See `Plan::notes`.
     pub notes: Vec<String>,
 }
@@ -43,7 +41,6 @@ impl<'a> Reader<'a> {
             problems: Vec::new(),
             rows: Vec::new(),
             not_in_force: Vec::new(),
-            refused: Vec::new(),
             notes: Vec::new(),
         }
     }

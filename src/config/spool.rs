@@ -6,8 +6,7 @@
 //! is said, and so is what a restart loses.
 
 use crate::config::keys;
-use crate::config::kind::{Bytes, Kind, Wait, Whole, Word, Written};
-use crate::config::output::PATH;
+use crate::config::kind::{Bytes, Kind, PATH, Wait, Whole, Word, Written};
 use crate::config::process::{WAIT, narrow};
 use crate::config::reader::Reader;
 use crate::config::section::Section;

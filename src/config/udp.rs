@@ -19,8 +19,8 @@ use crate::http::precision::{Dialect, Precision};
 use crate::http::write_query::write_query;
 use crate::limits as bound;
 use crate::plan::{
-    BackendId, BackendKind, BackendPlan, CarriedPlan, OutputId, OutputPlan, Secret, TimeUnit,
-    UdpPlan, UdpSteering,
+    BackendId, BackendKind, BackendPlan, BackendTlsPlan, CarriedPlan, OutputId, OutputPlan, Secret,
+    TimeUnit, UdpPlan, UdpSteering,
 };
 
 const READ_BUFFER: Bytes = Bytes {
@@ -252,12 +252,6 @@ fn read_query(
     unit: TimeUnit,
 ) -> Option<Secret> {
     let at = section.at_key("location");
-    if url.tls {
-        reader.refused.push(format!(
-            "{} is https://, and this version has no TLS: it would send in the open",
-            section.key("location")
-        ));
-    }
     let own = url.query.as_deref().unwrap_or_default();
     if own.split('&').any(|pair| pair.starts_with("precision=")) {
         let want = "precision in the [[udp]] table: it holds for what comes and for what goes";
@@ -295,6 +289,7 @@ fn backend(name: String, url: Location) -> BackendPlan {
         kind: BackendKind::InfluxDb,
         host: url.host,
         port: url.port,
+        tls: url.tls.then(BackendTlsPlan::default),
         host_header: url.host_header,
         authorization: url
             .user

@@ -88,6 +88,8 @@ pub struct Driver {
     clock: Clock,
     spins: u32,
     pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// What one read said, decrypted: as long as `scratch` and one record. Empty where there is no TLS.
+    pub(crate) plain: RefCell<Vec<u8>>,
 }
 
 impl Driver {
@@ -103,6 +105,7 @@ impl Driver {
             clock: Clock::default(),
             spins,
             scratch: RefCell::new(vec![0; read_buffer_bytes].into_boxed_slice()),
+            plain: RefCell::default(),
         }))
     }
 

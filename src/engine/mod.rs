@@ -18,5 +18,8 @@ pub mod datagram;
 mod datagram_calls;
 pub mod driver;
 pub mod listener;
+pub mod secure;
 pub mod stream;
 pub mod timer;
+pub mod tls;
+pub mod tls_words;

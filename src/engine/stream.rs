@@ -2,7 +2,8 @@
 //! deadline.
 //!
 //! A read that fills less than its buffer has drained the socket, so no second read is made to be
-//! told so; unless the peer has hung up, when the end is still to be read.
+//! told so; unless the peer has hung up, when the end is still to be read. With TLS on it (`secure`) it
+//! reads and sends the same for its callers.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -18,13 +19,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock::Moment;
 use crate::engine::driver::{Driver, HANGUP, LATE, READ, REST, Slot, WRITE};
+use crate::engine::tls::Session;
 
 /// One connected socket, closed on drop.
 pub struct Stream {
-    driver: Rc<Driver>,
-    slot: Rc<Slot>,
+    pub(super) driver: Rc<Driver>,
+    pub(super) slot: Rc<Slot>,
     index: usize,
-    socket: Socket,
+    pub(super) socket: Socket,
+    pub(super) tls: Option<Box<Session>>,
 }
 
 impl Drop for Stream {
@@ -78,6 +81,7 @@ impl Stream {
             slot,
             index,
             socket,
+            tls: None,
         })
     }
 
@@ -104,6 +108,9 @@ impl Stream {
         cx: &Context<'_>,
         take: impl FnOnce(&[u8]) -> R,
     ) -> Poll<io::Result<R>> {
+        if let Some(session) = &self.tls {
+            return self.poll_open(session, cx, usize::MAX, take);
+        }
         let scratch = &mut *self.driver.scratch.borrow_mut();
         let room = scratch.len();
         match self.poll_recv(cx, room, || {
@@ -122,12 +129,20 @@ impl Stream {
     pub fn poll_read_into(&self, cx: &Context<'_>, into: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         let room = into.capacity() - into.len();
         assert!(room > 0, "a read into no room would look like the end");
+        if let Some(session) = &self.tls {
+            return self.poll_open(session, cx, room, |bytes| {
+                let (fits, rest) = bytes.split_at(bytes.len().min(room));
+                into.extend_from_slice(fits);
+                session.hold(rest);
+                fits.len()
+            });
+        }
         self.poll_recv(cx, room, || {
             recv(&self.socket, spare_capacity(into), RecvFlags::empty()).map(|read| read.0)
         })
     }
 
-    fn poll_recv(
+    pub(super) fn poll_recv(
         &self,
         cx: &Context<'_>,
         room: usize,
@@ -159,6 +174,9 @@ impl Stream {
     /// # Errors
     /// What the kernel says.
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(session) = &self.tls {
+            return self.try_seal(session, &[IoSlice::new(bytes)]);
+        }
         self.try_sending(bytes.len(), || {
             send(&self.socket, bytes, SendFlags::NOSIGNAL)
         })
@@ -170,6 +188,9 @@ impl Stream {
     /// What the kernel says.
     pub fn try_send_two(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
         let pieces = [IoSlice::new(first), IoSlice::new(second)];
+        if let Some(session) = &self.tls {
+            return self.try_seal(session, &pieces);
+        }
         self.try_sending(first.len() + second.len(), || {
             sendmsg(
                 &self.socket,
@@ -216,6 +237,17 @@ impl Stream {
         Poll::Pending
     }
 
+    /// Whether bytes that were taken for sending still wait for the kernel: only with TLS.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn has_unsent(&self) -> io::Result<bool> {
+        match &self.tls {
+            Some(session) => self.send_on(session).map(|is_sent| !is_sent),
+            None => Ok(false),
+        }
+    }
+
     /// Sends all of `bytes`.
     ///
     /// # Errors
@@ -224,7 +256,7 @@ impl Stream {
         loop {
             let sent = self.try_send(bytes)?;
             bytes = &bytes[sent..];
-            if bytes.is_empty() {
+            if bytes.is_empty() && !self.has_unsent()? {
                 return Ok(());
             }
             poll_fn(|cx| self.poll_writable(cx)).await?;
@@ -237,6 +269,11 @@ impl Stream {
         peer.as_socket().map(|peer| peer.ip())
     }
 
+    /// What TLS has found wrong with the peer, in words, if anything.
+    pub fn complaint(&self) -> Option<String> {
+        self.tls.as_ref().and_then(|session| session.complaint())
+    }
+
     /// Wakes the task that waits to read, so that it looks around: something changed beside the
     /// socket.
     pub fn poke(&self) {
@@ -245,12 +282,17 @@ impl Stream {
 
     /// Tells the peer that no more will be sent; what it sends can still be read.
     pub fn finish(&self) {
+        if let Some(session) = &self.tls {
+            session.finish();
+            let _already_gone = self.send_on(session);
+            return;
+        }
         let _already_gone = self.socket.shutdown(Shutdown::Write);
     }
 }
 
 /// Puts the task's waker where the driver looks, without a clone if it is there already.
-fn park(place: &std::cell::RefCell<Option<Waker>>, cx: &Context<'_>) {
+pub(super) fn park(place: &std::cell::RefCell<Option<Waker>>, cx: &Context<'_>) {
     let mut place = place.borrow_mut();
     match &*place {
         Some(waker) if waker.will_wake(cx.waker()) => {}

@@ -279,7 +279,7 @@ impl Connection<'_> {
         shard.metrics.answered(begun.path, begun.verb, status);
         let took = now.since(begun.started);
         shard.metrics.request_duration.observe(took);
-        if !out.is_empty() {
+        if !out.is_empty() || self.intake.stream.has_unsent()? {
             let wait = shard.world.plan.limits.idle_wait_max;
             self.intake.stream.set_deadline(now.after(wait));
             self.intake.stream.send_all(out).await?;

@@ -10,10 +10,14 @@ use futures_lite::future::yield_now;
 use crate::engine::listener::Listener;
 use crate::engine::stream::Stream;
 use crate::engine::timer;
+use crate::engine::tls::ServerTls;
 use crate::events::Event;
 use crate::front::connection;
 use crate::front::in_force::Entrance;
+use crate::front::secure;
+use crate::front::wish::Door;
 use crate::limits;
+use crate::shard::Shard;
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
     X-Influxdb-Error: too many connections\r\nRetry-After: 1\r\nContent-Length: 33\r\n\
@@ -64,15 +68,27 @@ fn welcome(entrance: &Rc<Entrance>, stream: Stream) {
     let in_force = &entrance.in_force;
     let shard = in_force.shard();
     shard.metrics.accepted.add(1);
+    let Some(door) = entrance.door() else { return };
     if in_force.connections() >= shard.world.plan.limits.connections_max {
-        let _if_it_fits = stream.try_send(FULL);
+        if tls(&shard, &door).is_none() {
+            let _if_it_fits = stream.try_send(FULL);
+        }
         stream.finish();
         return;
     }
     in_force.count(1);
     let entrance = Rc::clone(entrance);
     glommio::spawn_local(async move {
-        let serving = connection::serve(&entrance, stream);
+        let serving = async {
+            let stream = match tls(&shard, &door) {
+                None => Some(stream),
+                Some(tls) => secure::secured(&shard, tls, stream).await,
+            };
+            drop((shard, door)); // another plan may come into force
+            if let Some(stream) = stream {
+                connection::serve(&entrance, stream).await;
+            }
+        };
         if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
             let shard = entrance.in_force.shard();
             shard.events.tell(Event::TaskPanicked {
@@ -82,6 +98,11 @@ fn welcome(entrance: &Rc<Entrance>, stream: Stream) {
         entrance.in_force.count(-1);
     })
     .detach();
+}
+
+/// What the door shows its clients; `None` is plain HTTP, as the admin door always is.
+fn tls<'a>(shard: &'a Shard, door: &Door) -> Option<&'a ServerTls> {
+    shard.world.tls.get(usize::from(door.number))?.as_ref()
 }
 
 #[cfg(test)]

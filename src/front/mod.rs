@@ -9,5 +9,6 @@ pub mod in_force;
 mod intake;
 pub mod listener;
 pub mod route;
+pub mod secure;
 pub mod turn_away;
 pub mod wish;

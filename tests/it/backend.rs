@@ -148,7 +148,7 @@ fn serve(
 }
 
 /// The next request of a connection; `None` at its end.
-pub(crate) fn request(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
+pub(crate) fn request(reader: &mut BufReader<impl Read>) -> Option<Seen> {
     let (mut head, mut length) = (String::new(), 0);
     loop {
         let mut line = String::new();

@@ -25,10 +25,31 @@ impl Answer {
     }
 }
 
+/// What a connection is made of: TCP, or TLS on it.
+pub(crate) trait Wire: Read + Write + Send {
+    /// Says that no more will come.
+    fn end(&mut self);
+
+    /// Has its close be a reset.
+    fn reset(&mut self) {
+        panic!("only TCP can be reset");
+    }
+}
+
+impl Wire for TcpStream {
+    fn end(&mut self) {
+        let _already = self.shutdown(Shutdown::Write);
+    }
+
+    fn reset(&mut self) {
+        let socket = socket2::SockRef::from(&*self);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
 /// One connection.
 pub(crate) struct Client {
-    reader: BufReader<TcpStream>,
-    stream: TcpStream,
+    reader: BufReader<Box<dyn Wire>>,
 }
 
 impl Client {
@@ -42,28 +63,31 @@ impl Client {
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
+        Self::on(Box::new(stream))
+    }
+
+    /// Speaks on whatever there is.
+    pub(crate) fn on(wire: Box<dyn Wire>) -> Self {
         Self {
-            reader: BufReader::new(stream.try_clone().unwrap()),
-            stream,
+            reader: BufReader::new(wire),
         }
     }
 
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> &mut Self {
-        let _the_answer_tells = self.stream.write_all(bytes);
+        let _the_answer_tells = self.reader.get_mut().write_all(bytes);
         self
     }
 
     /// Says that no more will come.
     pub(crate) fn finish(&mut self) -> &mut Self {
-        let _already = self.stream.shutdown(Shutdown::Write);
+        self.reader.get_mut().end();
         self
     }
 
     /// Ends the connection by a reset: what was not read on either side is gone.
     pub(crate) fn reset(&mut self) {
-        let socket = socket2::SockRef::from(&self.stream);
-        socket.set_linger(Some(Duration::ZERO)).unwrap();
+        self.reader.get_mut().reset();
     }
 
     /// Reads one answer; `None` when the relay has closed.
@@ -129,11 +153,21 @@ impl Client {
 
 /// One request on a connection of its own.
 pub(crate) fn ask(address: &str, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
+    ask_on(&mut Client::new(address), method, target, headers, body)
+}
+
+/// One request on a connection that there is.
+pub(crate) fn ask_on(
+    client: &mut Client,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: &[u8],
+) -> Answer {
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: r\r\n{headers}Content-Length: {}\r\n\r\n",
         body.len()
     );
-    let mut client = Client::new(address);
     client.send(&[head.as_bytes(), body].concat());
     client
         .answer_to(method)

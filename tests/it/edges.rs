@@ -144,12 +144,20 @@ fn a_wrong_configuration_does_not_start_and_check_says_all() {
 
 #[test]
 fn listeners_that_would_serve_in_the_open_are_refused() {
-    let env = [
-        ("RELAY_HTTP_OUTPUTS", "a=http://127.0.0.1:1"),
-        ("RELAY_HTTP_SSL_COMBINED_PEM", "x.pem"),
-    ];
-    let ran = run(&[], &env);
-    let said = String::from_utf8(ran.stderr).unwrap();
-    assert_eq!(ran.status.code(), Some(1), "{said}");
-    assert!(said.contains("no TLS"), "{said}");
+    for (key, value, word) in [
+        ("RELAY_HTTP_SSL_COMBINED_PEM", "x.pem", "x.pem"),
+        (
+            "RELAY_HTTP_SSL_CLIENT_CA",
+            "x.pem",
+            "no certificate to listen with",
+        ),
+    ] {
+        let ran = run(
+            &[],
+            &[("RELAY_HTTP_OUTPUTS", "a=http://127.0.0.1:1"), (key, value)],
+        );
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
 }

@@ -30,9 +30,23 @@ impl Influxd {
         Some((Self::begin(name, Some(&udp))?, udp))
     }
 
+    /// A server there that speaks TLS with this identity. It has no database yet.
+    pub(crate) fn with_tls(name: &str, address: &str, combined: &str) -> Option<Self> {
+        let folder = folder(name);
+        let rpc = own_address();
+        let (child, address, rpc) = Self::run(&folder, address, &rpc, None, Some(combined))?;
+        Some(Self {
+            child,
+            address,
+            rpc,
+            folder,
+        })
+    }
+
     fn begin(name: &str, udp: Option<&str>) -> Option<Self> {
-        let folder = std::env::temp_dir().join(format!("relay-it-{}-{name}", std::process::id()));
-        let (child, address, rpc) = Self::run(&folder, &own_address(), &own_address(), udp)?;
+        let folder = folder(name);
+        let own = (own_address(), own_address());
+        let (child, address, rpc) = Self::run(&folder, &own.0, &own.1, udp, None)?;
         let server = Self {
             child,
             address,
@@ -49,6 +63,7 @@ impl Influxd {
         address: &str,
         rpc: &str,
         udp: Option<&str>,
+        combined: Option<&str>,
     ) -> Option<(Child, String, String)> {
         let mut command = Command::new("influxd");
         if let Some(udp) = udp {
@@ -56,6 +71,11 @@ impl Influxd {
                 .env("INFLUXDB_UDP_0_ENABLED", "true")
                 .env("INFLUXDB_UDP_0_BIND_ADDRESS", udp)
                 .env("INFLUXDB_UDP_0_DATABASE", "x");
+        }
+        if let Some(combined) = combined {
+            command
+                .env("INFLUXDB_HTTP_HTTPS_ENABLED", "true")
+                .env("INFLUXDB_HTTP_HTTPS_CERTIFICATE", combined);
         }
         let child = command
             .args(["run", "-config", "/dev/null"])
@@ -92,7 +112,7 @@ impl Influxd {
 
     /// Starts it again, with its data, in its place.
     pub(crate) fn restart(&mut self) {
-        self.child = Self::run(&self.folder, &self.address, &self.rpc, None)
+        self.child = Self::run(&self.folder, &self.address, &self.rpc, None, None)
             .unwrap()
             .0;
         self.wait();
@@ -109,6 +129,10 @@ impl Influxd {
             b"",
         )
     }
+}
+
+fn folder(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("relay-it-{}-{name}", std::process::id()))
 }
 
 impl Drop for Influxd {

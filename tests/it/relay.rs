@@ -154,15 +154,20 @@ impl Relay {
         number.parse().unwrap()
     }
 
+    /// What it has logged until now.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
     /// Descriptors that it has open.
     pub(crate) fn descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
         std::fs::read_dir(folder).unwrap().count()
     }
 
-    /// What it has logged until now.
-    pub(crate) fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// Asks it to drain.

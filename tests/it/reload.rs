@@ -12,6 +12,7 @@ use crate::datagrams::{Receiver, sender};
 use crate::relay::Relay;
 use crate::spool_site::Folder;
 use crate::store::own_address;
+use crate::tls_bench::Authority;
 
 /// A relay that reads a file, which changes.
 pub(crate) struct Filed {
@@ -299,6 +300,65 @@ fn reload_does_not_wait_for_a_backend_that_hangs() {
         204
     );
     assert_eq!(waiting.join().unwrap(), 503);
+}
+
+#[test]
+fn reload_turns_tls_on_and_off_and_certificates_that_are_wrong_change_nothing() {
+    let (a, folder) = (Backend::accepting(), Folder::new());
+    let pem = folder.path().join("pem");
+    std::fs::write(&pem, Authority::new("ours").sign(&["localhost"]).combined()).unwrap();
+    let plain = config("", &[("a", &a.address)]);
+    let secure = |file: &str| {
+        plain.replace(
+            "name = \"door\"",
+            &format!("name = \"door\"\nssl-combined-pem = \"{file}\""),
+        )
+    };
+    let site = Filed::start(&plain);
+    let mut open = Client::new(&site.relay.http);
+    let ping = b"GET /ping HTTP/1.1\r\nHost: r\r\n\r\n";
+    assert_eq!(open.send(ping).answer_to("GET").unwrap().status, 204);
+    site.becomes(&secure("/nowhere"));
+    assert!(site.relay.said().contains("nothing has changed"));
+    site.becomes(&secure(&pem.display().to_string()));
+    // A connection that was there goes on as it is; new ones have to speak TLS.
+    assert_eq!(open.send(ping).answer_to("GET").unwrap().status, 204);
+    let answer = Client::new(&site.relay.http)
+        .send(ping)
+        .answer_to("GET")
+        .unwrap();
+    assert!(
+        answer.body.contains("HTTP request to an HTTPS server"),
+        "{}",
+        answer.body
+    );
+    site.becomes(&plain);
+    assert_eq!(ask(&site.relay.http, "GET", "/ping", "", b"").status, 204);
+}
+
+#[test]
+fn reload_puts_users_and_limits_in_force_for_connections_that_are_open() {
+    let a = Backend::accepting();
+    let open = config("", &[("a", &a.address)]);
+    let token = "tokens = \"sha256:3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0 write=x\"";
+    let guarded = open.replace("name = \"door\"", &format!("name = \"door\"\n{token}"));
+    let limited = open.replace("name = \"door\"", "name = \"door\"\nrate-limit = 1");
+    let site = Filed::start(&open);
+    let mut client = Client::new(&site.relay.http);
+    let mut write = |headers: &str| {
+        let request = format!(
+            "POST /write?db=x HTTP/1.1\r\nHost: r\r\n{headers}Content-Length: 7\r\n\r\nm v=1 1"
+        );
+        client.send(request.as_bytes()).answer().unwrap().status
+    };
+    assert_eq!(write(""), 204);
+    site.becomes(&guarded);
+    assert_eq!(write(""), 401);
+    assert_eq!(write("Authorization: Token token\r\n"), 204);
+    site.becomes(&limited);
+    assert_eq!((write(""), write("")), (204, 429));
+    site.becomes(&open);
+    assert_eq!((write(""), write("")), (204, 204));
 }
 
 #[test]
