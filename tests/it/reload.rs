@@ -303,6 +303,35 @@ fn reload_does_not_wait_for_a_backend_that_hangs() {
 }
 
 #[test]
+fn reload_leaves_no_descriptor_open() {
+    let (a, b, folder) = (Backend::accepting(), Backend::accepting(), Folder::new());
+    let udp = "[[udp]]\nbind-addr = \"127.0.0.1:0\"\n[[udp.output]]\nlocation = \"127.0.0.1:9\"\n";
+    let spool = format!("spool.dir = \"{}\"", folder.path().display());
+    let both = [("a", a.address.as_str()), ("b", b.address.as_str())];
+    let texts = [
+        config(&spool, &both) + udp,
+        config(
+            &format!("limits.max-body-size = \"1MB\"\n{spool}"),
+            &both[1..],
+        ) + udp,
+    ];
+    let site = Filed::start(&texts[0]);
+    let mut client = Client::new(&site.relay.http);
+    let mut round = |n: usize| {
+        let request = "POST /write?db=x HTTP/1.1\r\nHost: r\r\nContent-Length: 7\r\n\r\nm v=1 1";
+        assert_eq!(
+            client.send(request.as_bytes()).answer().unwrap().status,
+            204
+        );
+        site.becomes(&texts[n % 2]);
+        site.relay.descriptors()
+    };
+    let first = (1..=6).map(&mut round).max().unwrap();
+    let last = (7..=30).map(&mut round).skip(18).min().unwrap();
+    assert!(last <= first, "{first} descriptors became {last}");
+}
+
+#[test]
 fn reload_turns_tls_on_and_off_and_certificates_that_are_wrong_change_nothing() {
     let (a, folder) = (Backend::accepting(), Folder::new());
     let pem = folder.path().join("pem");
