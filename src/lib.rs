@@ -13,9 +13,11 @@
 //!
 //! Each shard is one executor pinned to one CPU. It owns its listeners, its client connections,
 //! its links to the backends, its spool log, its memory budget and its counters; `boot` starts the
-//! shards and stops them. The route of one write, file by file, is the order of the modules below, from the
-//! bottom up: `front/listener` → `front/connection` → `http/request`, `http/body` → `front/route`
-//! → `write` → `http/target`, `payload/line` → `fanout` → (`spool/keeper`) → `backend/pool` →
+//! shards and stops them, puts another plan in force under them (`boot/reload`), and hands the listening sockets to
+//! a successor (`boot/succession`). The route of one write, file by file, is the order of the modules below, from
+//! the bottom up: `front/listener` → (`engine/secure`) → `front/connection` → `front/intake` → `http/request`,
+//! `http/body` → `front/route` → (`front/gate`, `access`) → `write` → `http/target`, `payload/line` →
+//! (`fanout/share`, `payload/filter`) → `fanout` → (`spool/keeper`) → `backend/pool` → `backend/compose` →
 //! `backend/exchange` → `fanout/verdict` → `http/response`, written by `front/connection`. What a
 //! backend missed goes `spool/log` → `spool/source` → `replay/queue` → `replay/delivery` →
 //! `backend/errand`. A datagram goes `engine/datagram` → `udp/door` → `udp/sorter`, `payload/judge` →
