@@ -191,7 +191,6 @@ impl Life {
             Some(last),
         )?;
         std::mem::replace(&mut self.tenure, next).retire();
-        self.catch_up().await;
         let shard = &self.tenure.shard;
         self.doors
             .change(&self.in_force, shard, founding.posts.http)?;
