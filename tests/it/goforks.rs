@@ -1,8 +1,7 @@
 //! The Go relays' files and flags: each loads unchanged, and each key does what it did there.
 //!
 //! The files in `tests/goforks` are written by the keys that the two document; only their ports are
-//! replaced here. The table has a row for each key of both; those of TLS, filters and rates have tests of
-//! their own.
+//! replaced here. The table has a row for each key of both.
 
 use std::collections::BTreeSet;
 use std::io::{BufReader, Write};
@@ -19,7 +18,9 @@ use crate::client::{Answer, Client, ask, until, within, write};
 use crate::datagrams::{Receiver, sender};
 use crate::filters::remote_write;
 use crate::relay::Relay;
+use crate::spool_site::Folder;
 use crate::store::{Store, own_address};
+use crate::tls_bench::{Authority, Identity, Secure, put};
 
 const ORIGINAL: &str = include_str!("../goforks/original.toml");
 const BUFFERED: &str = include_str!("../goforks/original_buffered.toml");
@@ -587,10 +588,108 @@ fn udp_output_mtu() {
     }
 }
 
+/// Requests per second of the whole listener; a bucket that is not named is one deep, and one that is off has
+/// no depth either. `/ping` is not counted, as it is there.
+fn rate_limit() {
+    let backend = Backend::accepting();
+    let statuses = |keys: &str| {
+        let relay = with_http(keys, &backend.address, "");
+        assert_eq!(get(&relay.http, "/ping").status, 204);
+        let mut client = Client::new(&relay.http);
+        [(); 3].map(|()| {
+            let request =
+                "POST /write?db=x HTTP/1.1\r\nHost: r\r\nContent-Length: 7\r\n\r\nm v=1 1";
+            client.send(request.as_bytes()).answer().unwrap().status
+        })
+    };
+    assert_eq!(statuses("rate-limit = 1"), [204, 429, 429]);
+    assert_eq!(statuses("rate-limit = 0"), [204, 204, 204]);
+    assert_eq!(statuses("burst-limit = 1"), [204, 204, 204]);
+}
+
+fn burst_limit() {
+    let backend = Backend::accepting();
+    let relay = with_http("rate-limit = 1\nburst-limit = 2", &backend.address, "");
+    let answers = [(); 3].map(|()| write(&relay.http, "/write?db=x", "m v=1 1"));
+    assert_eq!(
+        answers.each_ref().map(|answer| answer.status),
+        [204, 204, 429]
+    );
+    assert!(answers[2].header("retry-after").is_some());
+}
+
+fn ssl_combined_pem() {
+    let (backend, folder) = (Backend::accepting(), Folder::new());
+    let authority = Authority::new("ours");
+    let pem = put(&folder, "pem", &authority.sign(&["localhost"]).combined());
+    let key = format!("ssl-combined-pem = \"{pem}\"");
+    let relay = with_http(&key, &backend.address, "");
+    let plain = get(&relay.http, "/ping");
+    assert_eq!(plain.status, 400);
+    let mut client = authority.client().to(&relay.http);
+    let ping = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(client.send(ping).answer_to("GET").unwrap().status, 204);
+}
+
+fn skip_tls_verification() {
+    let backend = Secure::accepting(Identity::own(&["other"]).server(None));
+    for (key, status) in [
+        ("skip-tls-verification = true", 204),
+        ("skip-tls-verification = false", 503),
+        ("", 503),
+    ] {
+        let location = backend.at("127.0.0.1");
+        let relay = Relay::of_text(&format!(
+            "[[http]]\nbind-addr = \"127.0.0.1:0\"\n[[http.output]]\nname = \"o\"\nlocation = \"{location}\"\n{key}\n"
+        ));
+        assert_eq!(
+            write(&relay.http, "/write?db=x", "m v=1 1").status,
+            status,
+            "{key}"
+        );
+    }
+}
+
+/// What stays of two points of one write for an output with this filter.
+fn filtered(rules: &str) -> Vec<String> {
+    let (all, some) = (Backend::accepting(), Backend::accepting());
+    let relay = Relay::of_text(&format!(
+        "[[http]]\nbind-addr = \"127.0.0.1:0\"\noutput = [{{ name = \"all\", location = \"http://{}\" }}, \
+         {{ name = \"some\", location = \"http://{}\" }}]\n[[filter]]\n{rules}\noutputs = [\"some\"]\n",
+        all.address, some.address
+    ));
+    let body = "cpu,host=a v=1 1\nmem,rack=b v=2 2";
+    assert_eq!(write(&relay.http, "/write?db=x", body).status, 204);
+    until("one has all", || !all.seen().is_empty());
+    until("the other has some", || !some.seen().is_empty());
+    let seen = String::from_utf8(some.seen()[0].body.clone()).unwrap();
+    seen.lines().map(str::to_owned).collect()
+}
+
+fn filter_measurement() {
+    assert_eq!(
+        filtered("measurement-expression = \"c.u\""),
+        ["cpu,host=a v=1 1"]
+    );
+}
+
+/// Of each point: there one that did not match kept the whole write back.
+fn filter_tag() {
+    assert_eq!(filtered("tag-expression = \"^ra\""), ["mem,rack=b v=2 2"]);
+}
+
+fn filter_outputs() {
+    assert_eq!(filtered("").len(), 2, "nothing asked");
+}
+
+fn filter_type() {
+    assert_eq!(filtered("type = \"anything\"").len(), 2);
+}
+
 /// A key, and what it must do.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 28] = [
     ("http.name", name),
     ("http.bind-addr", bind_addr),
     ("http.default-retention-policy", default_retention_policy),
@@ -611,12 +710,22 @@ const ROWS: [Row; 20] = [
     ("udp.output.location", udp_output_location),
     ("udp.output.mtu", udp_output_mtu),
     ("http.output", output_location),
+    ("http.rate-limit", rate_limit),
+    ("http.burst-limit", burst_limit),
+    ("http.ssl-combined-pem", ssl_combined_pem),
+    ("http.output.skip-tls-verification", skip_tls_verification),
+    ("filter.measurement-expression", filter_measurement),
+    ("filter.tag-expression", filter_tag),
+    ("filter.outputs", filter_outputs),
+    ("filter.type", filter_type),
 ];
 
-/// Each key of both relays that has a row here.
+/// Each key of both relays.
 const KEYS: &str = "http.name http.bind-addr http.default-retention-policy http.default-ping-response \
     http.health-timeout-ms http.output http.output.name http.output.location http.output.endpoints \
     http.output.timeout http.output.buffer-size-mb http.output.max-batch-kb http.output.max-delay-interval \
+    http.rate-limit http.burst-limit http.ssl-combined-pem http.output.skip-tls-verification \
+    filter.measurement-expression filter.tag-expression filter.outputs filter.type \
     udp.name udp.bind-addr udp.precision udp.read-buffer udp.output.name udp.output.location udp.output.mtu";
 
 #[test]
