@@ -266,47 +266,18 @@ impl Write for Wire<'_> {
 mod tests {
     use super::Stream;
     use crate::engine::driver::Driver;
-    use crate::engine::tls::ClientTls;
-    use arc_swap::ArcSwap;
+    use crate::engine::tls::tests::configs;
     use futures_lite::future::{poll_fn, poll_once};
     use glommio::LocalExecutor;
-    use rustls::crypto::ring;
-    use rustls::pki_types::{PrivateKeyDer, ServerName};
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+    use rustls::{ClientConnection, StreamOwned};
     use socket2::SockRef;
     use std::cell::Cell;
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::rc::Rc;
-    use std::sync::Arc;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread;
     use std::time::Duration;
-
-    /// What both ends of a connection are made of.
-    fn configs() -> (ClientTls, Arc<ServerConfig>) {
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(own.cert.der().clone()).unwrap();
-        let provider = Arc::new(ring::default_provider());
-        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-        let server = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![own.cert.der().clone()], key)
-            .unwrap();
-        let tls = ClientTls {
-            config: ArcSwap::from_pointee(client),
-            name: ServerName::try_from("localhost").unwrap(),
-        };
-        (tls, Arc::new(server))
-    }
 
     type Client = StreamOwned<ClientConnection, TcpStream>;
 

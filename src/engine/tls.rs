@@ -194,7 +194,7 @@ fn drain(rustls: &mut Connection, plain: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{ClientTls, Session};
     use crate::limits::tls::{RECORD_BYTES_MAX, SEND_BYTES_MAX};
     use arc_swap::ArcSwap;
@@ -205,7 +205,7 @@ mod tests {
     use std::sync::Arc;
 
     /// What both ends of a connection are made of.
-    fn configs() -> (ClientTls, Arc<ServerConfig>) {
+    pub(in crate::engine) fn configs() -> (ClientTls, Arc<ServerConfig>) {
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(own.cert.der().clone()).unwrap();
