@@ -20,7 +20,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock::Moment;
 use crate::engine::datagram_calls::{self as calls, Headers};
-use crate::engine::driver::{Driver, LATE, READ, Slot, WRITE};
+use crate::engine::driver::{Driver, LATE, Slot, WRITE};
+use crate::engine::joint::Joint;
 use crate::limits;
 
 /// Which socket of an address gets a datagram.
@@ -156,19 +157,7 @@ impl Batch {
 const STRIDE: usize = limits::udp::DATAGRAM_BYTES_MAX + 1 + 192;
 
 /// A shard's end of a shared address.
-pub struct Inlet {
-    driver: Rc<Driver>,
-    slot: Rc<Slot>,
-    index: usize,
-    socket: Socket,
-}
-
-impl Drop for Inlet {
-    fn drop(&mut self) {
-        self.driver.forget(&self.socket); // guests may hold it
-        self.driver.release(self.index);
-    }
-}
+pub struct Inlet(Joint);
 
 impl Inlet {
     /// Puts a socket from [`claim`] into the shard's epoll set.
@@ -176,13 +165,7 @@ impl Inlet {
     /// # Errors
     /// When the epoll set does not take it.
     pub fn new(driver: &Rc<Driver>, socket: Socket) -> io::Result<Self> {
-        let (index, slot) = driver.register(&socket, READ)?;
-        Ok(Self {
-            driver: Rc::clone(driver),
-            slot,
-            index,
-            socket,
-        })
+        Joint::new(driver, socket).map(Self)
     }
 
     /// Takes what the kernel has queued, as far as there is room; whether there may be more.
@@ -190,37 +173,28 @@ impl Inlet {
     /// # Errors
     /// What the kernel says; nothing was taken then.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<bool> {
-        let is_full = batch.receive(&self.socket)?;
+        let is_full = batch.receive(&self.0.socket)?;
         if !is_full {
-            self.slot.clear(READ); // what comes from now on is a new event
+            self.0.is_empty_now();
         }
         Ok(is_full)
     }
 
     /// Returns when datagrams may be waiting, or when [`Inlet::poke`] is called.
     pub async fn readable(&self) {
-        let mut waited = false;
-        poll_fn(|cx| {
-            if waited || self.slot.has(READ) {
-                return Poll::Ready(());
-            }
-            waited = true;
-            *self.slot.reader.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        self.0.readable().await;
     }
 
     /// Wakes the task that waits in [`Inlet::readable`].
     pub fn poke(&self) {
-        self.slot.wake_reader();
+        self.0.poke();
     }
 
     /// Datagrams that the kernel has dropped since the socket was opened, since its queue was full; it
     /// counts to 2³² and begins anew. What `SO_RXQ_OVFL` reports with the next datagram, and so too late
     /// where none follows.
     pub fn drops(&self) -> u32 {
-        calls::drops(&self.socket)
+        calls::drops(&self.0.socket)
     }
 }
 

@@ -7,14 +7,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::task::Poll;
 
-use futures_lite::future::poll_fn;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::engine::driver::{Driver, READ, Slot};
+use crate::engine::driver::Driver;
+use crate::engine::joint::Joint;
 
 /// Opens one listening socket for each of `count` shards. Once per start.
 ///
@@ -59,19 +58,7 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// A shard's end of a shared address.
-pub struct Listener {
-    driver: Rc<Driver>,
-    slot: Rc<Slot>,
-    index: usize,
-    socket: Socket,
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.driver.forget(&self.socket); // a successor may hold it too
-        self.driver.release(self.index);
-    }
-}
+pub struct Listener(Joint);
 
 impl Listener {
     /// Puts a socket from [`claim`] into the shard's epoll set.
@@ -79,13 +66,7 @@ impl Listener {
     /// # Errors
     /// When the epoll set does not take it.
     pub fn new(driver: &Rc<Driver>, socket: Socket) -> io::Result<Self> {
-        let (index, slot) = driver.register(&socket, READ)?;
-        Ok(Self {
-            driver: Rc::clone(driver),
-            slot,
-            index,
-            socket,
-        })
+        Joint::new(driver, socket).map(Self)
     }
 
     /// The next connection from the kernel's queue, non-blocking; `None` when the queue is empty.
@@ -94,11 +75,12 @@ impl Listener {
     /// What the kernel says: mostly that descriptors have run out, when asking again at once would
     /// be an endless loop.
     pub fn try_accept(&self) -> io::Result<Option<OwnedFd>> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         loop {
-            match accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            match accept_with(&self.0.socket, flags) {
                 Ok(fd) => return Ok(Some(fd)),
                 Err(Errno::AGAIN) => {
-                    self.slot.clear(READ);
+                    self.0.is_empty_now();
                     return Ok(None);
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -109,20 +91,11 @@ impl Listener {
 
     /// Returns when a connection may be waiting, or when [`Listener::poke`] is called.
     pub async fn readable(&self) {
-        let mut waited = false;
-        poll_fn(|cx| {
-            if waited || self.slot.has(READ) {
-                return Poll::Ready(());
-            }
-            waited = true;
-            *self.slot.reader.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        self.0.readable().await;
     }
 
     /// Wakes the task that waits in [`Listener::readable`].
     pub fn poke(&self) {
-        self.slot.wake_reader();
+        self.0.poke();
     }
 }

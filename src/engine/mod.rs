@@ -17,6 +17,7 @@ pub mod bell;
 pub mod datagram;
 mod datagram_calls;
 pub mod driver;
+mod joint;
 pub mod listener;
 pub mod secure;
 pub mod stream;
