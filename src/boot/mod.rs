@@ -27,6 +27,7 @@ pub mod succession;
 pub mod tenure;
 pub mod tls;
 mod trust;
+pub mod unfit;
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ use crate::boot::generation::{Generation, SpoolPost};
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::signals::Ask;
 use crate::boot::succession::{Inheritance, News, Successor};
-use crate::boot::tls::Unfit;
+use crate::boot::unfit::Unfit;
 use crate::events::Events;
 use crate::limits;
 use crate::plan::Plan;

@@ -28,6 +28,7 @@ mod relay;
 mod reload;
 mod reload_spool;
 mod restart;
+mod secret_files;
 mod sent;
 mod spool_admin;
 mod spool_away;

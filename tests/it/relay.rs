@@ -103,7 +103,7 @@ impl Relay {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("relay-{}-{number}.toml", std::process::id());
         let file = std::env::temp_dir().join(name);
-        std::fs::write(&file, text).unwrap();
+        crate::secret_files::private(&file, text);
         let relay = Self::of_file(&file);
         std::fs::remove_file(&file).unwrap();
         relay

@@ -10,6 +10,7 @@ use crate::backend::{Act, Backend, status};
 use crate::client::{Client, ask, until, write};
 use crate::datagrams::{Receiver, sender};
 use crate::relay::Relay;
+use crate::secret_files::private;
 use crate::spool_site::Folder;
 use crate::store::own_address;
 use crate::tls_bench::Authority;
@@ -25,7 +26,7 @@ impl Filed {
     pub(crate) fn start(text: &str) -> Self {
         let folder = Folder::new();
         let file = folder.path().join("relay.toml");
-        std::fs::write(&file, text).unwrap();
+        private(&file, text);
         let relay = Relay::of_file(&file);
         Self { folder, relay }
     }
@@ -306,7 +307,10 @@ fn reload_does_not_wait_for_a_backend_that_hangs() {
 fn reload_turns_tls_on_and_off_and_certificates_that_are_wrong_change_nothing() {
     let (a, folder) = (Backend::accepting(), Folder::new());
     let pem = folder.path().join("pem");
-    std::fs::write(&pem, Authority::new("ours").sign(&["localhost"]).combined()).unwrap();
+    private(
+        &pem,
+        &Authority::new("ours").sign(&["localhost"]).combined(),
+    );
     let plain = config("", &[("a", &a.address)]);
     let secure = |file: &str| {
         plain.replace(
