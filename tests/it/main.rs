@@ -30,6 +30,7 @@ mod reload_spool;
 mod restart;
 mod secret_files;
 mod sent;
+mod service;
 mod spool_admin;
 mod spool_away;
 mod spool_bodies;

@@ -1,6 +1,7 @@
 //! SIGHUP: another configuration comes into force, and no client notices.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -24,11 +25,21 @@ pub(crate) struct Filed {
 impl Filed {
     /// A relay with this configuration.
     pub(crate) fn start(text: &str) -> Self {
+        Self::start_with(text, &[])
+    }
+
+    /// The same, with variables.
+    pub(crate) fn start_with(text: &str, env: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         let file = folder.path().join("relay.toml");
         private(&file, text);
-        let relay = Relay::of_file(&file);
+        let relay = Relay::of_file_with(&file, env);
         Self { folder, relay }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn relay_ends(self) -> ExitStatus {
+        self.relay.wait()
     }
 
     pub(crate) fn file(&self) -> PathBuf {
