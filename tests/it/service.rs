@@ -2,6 +2,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -228,6 +229,31 @@ fn service_watchdog_hears_of_a_relay_that_reloads_and_drains() {
     let beats = manager.beats();
     assert!(site.relay_ends().success());
     assert!(manager.beats() >= beats + 5, "while it drains");
+}
+
+#[test]
+fn service_unit_is_what_systemd_takes() {
+    let top = env!("CARGO_MANIFEST_DIR");
+    let unit = std::fs::read_to_string(format!("{top}/scripts/influxdb-relay.service")).unwrap();
+    for line in [
+        "Type=notify",
+        "NotifyAccess=all",
+        "SystemCallFilter=io_uring_setup io_uring_enter io_uring_register",
+    ] {
+        assert!(has(&unit, line), "no {line}");
+    }
+    let folder = Folder::new();
+    let path = folder.path().join("influxdb-relay.service");
+    let program = env!("CARGO_BIN_EXE_influxdb-relay");
+    std::fs::write(&path, unit.replace("/usr/bin/influxdb-relay", program)).unwrap();
+    let verified = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output();
+    match verified {
+        Ok(done) => assert!(done.status.success() && done.stderr.is_empty(), "{done:?}"),
+        Err(why) => eprintln!("not verified, as there is no systemd-analyze: {why}"),
+    }
 }
 
 #[test]
