@@ -355,6 +355,8 @@ pub const ACCEPTS_IN_A_ROW_MAX: u32 = 64;
 pub const DNS_DOUBT_INTERVAL: Duration = Duration::from_millis(500);
 /// All shards up. Past it the start has failed.
 pub const START_WAIT_MAX: Duration = Duration::from_secs(10);
+/// One word to a service manager that does not read. Past it the word is not said.
+pub const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// After accept fails for want of descriptors: how long a listener rests.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Changes of state waiting to be logged. Past it they are counted and dropped.

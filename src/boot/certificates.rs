@@ -15,7 +15,8 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use rustls::ClientConfig;
 
-use crate::boot::tls::{self, Unfit};
+use crate::boot::tls;
+use crate::boot::unfit::Unfit;
 use crate::boot::{StartError, helper};
 use crate::engine::tls::{ClientTls, ServerTls};
 use crate::limits;
@@ -124,7 +125,7 @@ enum Whose {
     Backend(usize),
 }
 
-/// When a file was written, how long it is, and where it lies; `None` where it cannot be looked at.
+/// When a file was written or its mode was changed, how long it is, and where it lies; `None` where it cannot be looked at.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
 /// The files of one door or backend.
@@ -169,7 +170,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 
 fn stamp(file: &Path) -> Stamp {
     let found = metadata(file).ok()?;
-    Some((found.mtime(), found.mtime_nsec(), found.len(), found.ino()))
+    Some((found.ctime(), found.ctime_nsec(), found.len(), found.ino()))
 }
 
 impl Watched {

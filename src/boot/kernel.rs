@@ -8,8 +8,11 @@ use crate::limits;
 /// What is missing, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    /// The kernel has no io_uring.
-    #[error("this kernel has no io_uring (needs Linux 5.8 or later): boot a newer kernel")]
+    /// The kernel has no io_uring, or something says so in its place: the profile of podman does.
+    #[error(
+        "there is no io_uring here: on a kernel older than Linux 5.8, or built without it, boot a newer one; in a \
+         container, allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile"
+    )]
     IoUring,
     /// Something forbids io_uring.
     #[error(

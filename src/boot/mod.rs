@@ -16,6 +16,7 @@ pub mod doors;
 pub mod generation;
 pub mod kernel;
 pub mod log;
+pub mod notify;
 pub mod peers;
 pub mod reload;
 pub mod resolver;
@@ -27,6 +28,9 @@ pub mod succession;
 pub mod tenure;
 pub mod tls;
 mod trust;
+pub mod unfit;
+pub mod vigil;
+pub mod watchdog;
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,10 +45,12 @@ use rustix::thread::sched_getaffinity;
 
 use crate::boot::claims::Claims;
 use crate::boot::generation::{Generation, SpoolPost};
+use crate::boot::notify::Notifier;
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::signals::Ask;
 use crate::boot::succession::{Inheritance, News, Successor};
-use crate::boot::tls::Unfit;
+use crate::boot::unfit::Unfit;
+use crate::boot::watchdog::Pulse;
 use crate::events::Events;
 use crate::limits;
 use crate::plan::Plan;
@@ -97,14 +103,17 @@ pub type Again<'a> = &'a dyn Fn() -> Result<Plan, Vec<String>>;
 /// [`StartError`], before the first request is taken.
 pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
     let mut inherited = Inheritance::take().map_err(StartError::Inherited)?;
+    let notifier = Notifier::from_env();
     kernel::check(plan.cpus.len())?;
     let certificates = certificates::open(&plan).map_err(StartError::Certificates)?;
     let claims = Claims::open(&plan, &mut inherited)?;
     let asked = signals::start()?;
     let (events, log_queue) = Events::queue();
     if inherited.has_predecessor() && spool::has_folder(&plan)? {
+        notifier.successor();
         inherited.here();
         inherited.alone(plan.shutdown_timeout + limits::START_WAIT_MAX);
+        notifier.alive(); // until now its predecessor said so
     }
     let (generation, spools) = Generation::begin(plan, certificates, None)?;
     let in_force = Arc::new(ArcSwap::from(Arc::clone(&generation.world)));
@@ -116,8 +125,13 @@ pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
         shards: Vec::new(),
         heard: never(),
         successor: None,
+        notifier,
     };
     relay.start_shards(&events, spools)?;
+    match inherited.has_predecessor() {
+        true => relay.notifier.ready_instead(&relay.status()),
+        false => relay.notifier.ready(&relay.status()),
+    }
     inherited.here();
     drop(inherited);
     relay.rule(&asked, again)?;
@@ -137,6 +151,7 @@ struct Relay {
     heard: Receiver<Report>,
     /// Who takes its place, once somebody has asked for that.
     successor: Option<Successor>,
+    notifier: Notifier,
 }
 
 impl Relay {
@@ -146,6 +161,7 @@ impl Relay {
         let world = Arc::clone(&self.generation.world);
         let posts = self.claims.posts(&world.plan)?;
         let parts = posts.into_iter().zip(spools);
+        let mut pulses = Vec::new();
         for ((number, &cpu), (posts, spool)) in world.plan.cpus.iter().enumerate().zip(parts) {
             let (orders, told) = bounded(1);
             self.shards.push(orders);
@@ -154,12 +170,14 @@ impl Relay {
                 posts,
                 spool,
             };
+            let pulse = Pulse::default();
+            pulses.push(pulse.clone());
             let (events, reports) = (events.clone(), reports.clone());
             LocalExecutorBuilder::new(Placement::Fixed(cpu))
                 .name(&format!("shard-{number}"))
                 .io_memory(limits::IO_MEMORY_BYTES)
                 .blocking_thread_pool_placement(beside_shards())
-                .spawn(move || shard_main::run(number, founding, events, told, reports))
+                .spawn(move || shard_main::run(number, founding, events, pulse, (told, reports)))
                 .map_err(|why| StartError::Thread {
                     what: format!("shard {number}"),
                     why: why.to_string(),
@@ -170,8 +188,15 @@ impl Relay {
             |report| matches!(report, Report::Up),
             limits::START_WAIT_MAX,
         )?;
+        watchdog::start(&self.notifier, pulses)?;
         tracing::info!(shards = self.shards.len(), "ready");
         Ok(())
+    }
+
+    /// What it does, for the service manager to show.
+    fn status(&self) -> String {
+        let backends = self.generation.world.plan.backends.len();
+        format!("serving: shards {}, backends {backends}", self.shards.len())
     }
 
     /// Does what operators ask for, until every shard has drained.
@@ -253,6 +278,9 @@ impl Relay {
     fn stop(&mut self) {
         let world = &self.generation.world;
         tracing::info!(timeout = ?world.plan.shutdown_timeout, "draining");
+        if !world.has_successor.load(Ordering::Relaxed) {
+            self.notifier.stopping(world.plan.shutdown_timeout);
+        }
         self.claims.close();
         world.stopping.store(true, Ordering::Relaxed);
     }

@@ -13,13 +13,22 @@
 
 use std::sync::Arc;
 
-use crate::boot::certificates;
+use crate::boot::certificates::{self, Opened};
 use crate::boot::generation::Generation;
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::succession::Inheritance;
+use crate::boot::unfit::Unfit;
 use crate::boot::{Again, Relay, StartError, lost};
 use crate::limits;
 use crate::plan::Plan;
+
+/// What a reload finds.
+enum Next {
+    /// What is in force already.
+    Same,
+    /// Another plan, and what its TLS is spoken with.
+    Other(Box<Plan>, Opened),
+}
 
 impl Relay {
     /// Puts in force what the configuration says now. What is wrong with it is said, and changes nothing.
@@ -27,41 +36,51 @@ impl Relay {
     /// # Errors
     /// The relay cannot go on: a shard is lost, or the spool cannot be used any more.
     pub(super) fn reload(&mut self, again: Again<'_>) -> Result<(), StartError> {
-        let problems = match again() {
-            Ok(plan) => match fixed(&self.generation.world.plan, &plan) {
-                problems if problems.is_empty() => return self.change(plan),
-                problems => problems,
-            },
-            Err(problems) => problems,
+        self.notifier.reloading();
+        let is_in_force = match self.ask(again) {
+            Ok(Next::Same) => {
+                certificates::look_again(&self.generation.watch);
+                tracing::info!("reloaded: nothing has changed but, perhaps, certificates");
+                true
+            }
+            Ok(Next::Other(plan, certificates)) => {
+                self.change(*plan, certificates)?;
+                true
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!("the configuration was not reloaded: nothing has changed");
+                false
+            }
         };
-        for problem in &problems {
-            tracing::error!("{problem}");
-        }
-        tracing::error!("the configuration was not reloaded: nothing has changed");
+        let before = match is_in_force {
+            true => "",
+            false => "the configuration was not reloaded, its log says why; ",
+        };
+        self.notifier.ready(&format!("{before}{}", self.status()));
         Ok(())
     }
 
-    fn change(&mut self, plan: Plan) -> Result<(), StartError> {
+    /// What the configuration says now, or everything that speaks against it. New addresses are claimed.
+    fn ask(&mut self, again: Again<'_>) -> Result<Next, Vec<String>> {
+        let plan = again()?;
+        let problems = fixed(&self.generation.world.plan, &plan);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         if plan == self.generation.world.plan {
-            certificates::look_again(&self.generation.watch);
-            tracing::info!("reloaded: nothing has changed but, perhaps, certificates");
-            return Ok(());
+            return Ok(Next::Same);
         }
-        let certificates = match certificates::open(&plan) {
-            Ok(certificates) => certificates,
-            Err(unfit) => {
-                for why in &unfit {
-                    tracing::error!("{why}");
-                }
-                tracing::error!("the configuration was not reloaded: nothing has changed");
-                return Ok(());
-            }
-        };
-        if let Err(why) = self.claims.change(&plan, &mut Inheritance::default()) {
-            tracing::error!("{why}");
-            tracing::error!("the configuration was not reloaded: nothing has changed");
-            return Ok(());
-        }
+        let words = |unfit: Vec<Unfit>| unfit.iter().map(Unfit::to_string).collect::<Vec<_>>();
+        let certificates = certificates::open(&plan).map_err(words)?;
+        let claimed = self.claims.change(&plan, &mut Inheritance::default());
+        claimed.map_err(|why| vec![why.to_string()])?;
+        Ok(Next::Other(Box::new(plan), certificates))
+    }
+
+    fn change(&mut self, plan: Plan, certificates: Opened) -> Result<(), StartError> {
         for sentence in plan.not_in_force.iter().chain(&plan.notes) {
             tracing::warn!("{sentence}");
         }

@@ -12,6 +12,7 @@ use crate::boot::doors::Doors;
 use crate::boot::generation::SpoolPost;
 use crate::boot::spool;
 use crate::boot::tenure::Tenure;
+use crate::boot::watchdog::Pulse;
 use crate::clock::Moment;
 use crate::engine::driver::Driver;
 use crate::engine::timer;
@@ -56,13 +57,13 @@ pub(super) async fn run(
     number: usize,
     founding: Founding,
     events: Events,
-    orders: Receiver<Order>,
-    reports: Sender<Report>,
+    pulse: Pulse,
+    (orders, reports): (Receiver<Order>, Sender<Report>),
 ) {
     let tuning = founding.world.plan.tuning;
     let begun = Driver::new(tuning.poll_spins, tuning.read_buffer_bytes);
     let begun = match begun {
-        Ok(driver) => begin(number, founding, events, driver).await,
+        Ok(driver) => begin(number, founding, events, driver, pulse).await,
         Err(why) => Err(why),
     };
     let mut life = match begun {
@@ -86,7 +87,10 @@ pub(super) async fn run(
         life.tick().await; // each shard waits for what the others have settled
     }
     let _main_is_gone = reports.send(Report::Drained { cut });
-    std::future::pending::<()>().await;
+    loop {
+        timer::sleep(limits::TICK).await; // other shards may take longer
+        life.pulse.beat();
+    }
 }
 
 fn failed(shard: usize, why: &std::io::Error, reports: &Sender<Report>) {
@@ -99,6 +103,7 @@ struct Life {
     number: usize,
     events: Events,
     driver: Rc<Driver>,
+    pulse: Pulse,
     tenure: Tenure,
     in_force: Rc<InForce>,
     doors: Doors,
@@ -111,6 +116,7 @@ async fn begin(
     founding: Founding,
     events: Events,
     driver: Rc<Driver>,
+    pulse: Pulse,
 ) -> std::io::Result<Life> {
     glommio::spawn_local(Rc::clone(&driver).run()).detach();
     let Founding {
@@ -125,6 +131,7 @@ async fn begin(
         events,
         tried: driver.now(),
         driver,
+        pulse,
         tenure,
         in_force,
         doors: Doors::default(),
@@ -149,6 +156,7 @@ impl Life {
     }
 
     fn keep_house(&mut self) {
+        self.pulse.beat();
         self.driver.tick();
         let shard = &self.tenure.shard;
         shard.backends.iter().for_each(|backend| backend.tick());
@@ -179,6 +187,7 @@ impl Life {
                 break *founding;
             }
             timer::sleep(limits::reload::LOOK).await;
+            self.pulse.beat(); // what it waits for is not its own
             self.driver.tick();
         };
         let (world, last) = (founding.world, &self.tenure.shard);

@@ -25,6 +25,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
+use crate::boot::notify::WATCHDOG_PID;
 use crate::boot::{StartError, helper};
 
 /// The variable that tells a successor what it was given. Not one of those that set the relay up.
@@ -188,7 +189,8 @@ pub(super) fn start(sockets: &[(SocketAddr, What, &[Socket])]) -> io::Result<Suc
     let mut command = Command::new(program()?);
     command
         .args(env::args_os().skip(1))
-        .env(WILL, serde_json::to_string(&will)?);
+        .env(WILL, serde_json::to_string(&will)?)
+        .env_remove(WATCHDOG_PID);
     command
         .fd_mappings(mappings.collect())
         .map_err(io::Error::other)?;

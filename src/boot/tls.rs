@@ -10,22 +10,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig};
 
-use crate::boot::secret_file;
+use crate::boot::secret_file::{self, Unread};
 use crate::boot::trust::{Everybody, Named};
+use crate::boot::unfit::Unfit;
 use crate::limits;
 use crate::plan::{BackendTlsPlan, TlsPlan};
-
-/// One file that TLS cannot be spoken with.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: {found}; {want}")]
-pub struct Unfit {
-    /// Whose file, and which.
-    pub at: String,
-    /// What was found.
-    pub found: String,
-    /// What to do.
-    pub want: &'static str,
-}
 
 /// The name that the certificate at `host` must be for; an address is one, too.
 pub(super) fn name_of(whose: &str, host: &str) -> Result<ServerName<'static>, Unfit> {
@@ -43,7 +32,7 @@ pub(super) fn name_of(whose: &str, host: &str) -> Result<ServerName<'static>, Un
 /// Which file is unfit.
 pub(super) fn of_door(whose: &str, plan: &TlsPlan) -> Result<Arc<ServerConfig>, Unfit> {
     let provider = Arc::new(ring::default_provider());
-    let (chain, key) = (chain(whose, &plan.cert, &plan.key)?, key(whose, &plan.key)?);
+    let (chain, key) = (certificates(whose, &plan.cert)?, key(whose, &plan.key)?);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|why| no_provider(whose, &why))?;
@@ -100,7 +89,7 @@ pub(super) fn of_backend(whose: &str, plan: &BackendTlsPlan) -> Result<Arc<Clien
         Some(cert) => {
             let key_path = plan.client_key.as_ref().unwrap_or(cert);
             builder
-                .with_client_auth_cert(chain(whose, cert, key_path)?, key(whose, key_path)?)
+                .with_client_auth_cert(certificates(whose, cert)?, key(whose, key_path)?)
                 .map_err(|why| unfit_pair(whose, cert, key_path, &why))?
         }
     };
@@ -122,23 +111,22 @@ fn at(whose: &str, path: &Path) -> String {
     format!("{whose}: {}", path.display())
 }
 
-/// The certificates of a file. The file is a secret one where the key is in it too.
-fn certificates(
-    whose: &str,
-    path: &Path,
-    is_secret: bool,
-) -> Result<Vec<CertificateDer<'static>>, Unfit> {
-    let text = match is_secret {
-        true => secret_file::read(path),
-        false => secret_file::read_text(path),
-    };
+/// The certificates of a file. A file with a key in it is a secret one, whatever it is named for.
+fn certificates(whose: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unfit> {
+    let want = "name a PEM file that this user may read, with -----BEGIN CERTIFICATE-----";
+    let file = secret_file::read_text(path)
+        .map_err(|why| Unread::Failed(why).at(at(whose, path), want))?;
+    if file.text.contains("PRIVATE KEY-----")
+        && let Some(found) = file.exposed()
+    {
+        return Err(Unread::Exposed(found).at(at(whose, path), want));
+    }
     let unfit = |found| Unfit {
         at: at(whose, path),
         found,
-        want: "name a PEM file that this user may read, with -----BEGIN CERTIFICATE-----",
+        want,
     };
-    let text = text.map_err(|why| unfit(format!("cannot be read ({why})")))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.text.as_bytes()).collect();
     match found {
         Ok(found) if found.is_empty() => Err(unfit("no certificate in it".to_owned())),
         Ok(found) => Ok(found),
@@ -146,17 +134,15 @@ fn certificates(
     }
 }
 
-fn chain(whose: &str, path: &Path, key: &Path) -> Result<Vec<CertificateDer<'static>>, Unfit> {
-    certificates(whose, path, path == key)
-}
-
 fn key(whose: &str, path: &Path) -> Result<PrivateKeyDer<'static>, Unfit> {
+    let want =
+        "name a PEM file that this user may read, with an unencrypted -----BEGIN PRIVATE KEY-----";
     let unfit = |found| Unfit {
         at: at(whose, path),
         found,
-        want: "name a PEM file that this user may read, with an unencrypted -----BEGIN PRIVATE KEY-----",
+        want,
     };
-    let text = secret_file::read(path).map_err(|why| unfit(format!("cannot be read ({why})")))?;
+    let text = secret_file::read(path).map_err(|why| why.at(at(whose, path), want))?;
     if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
         || text.contains("Proc-Type: 4,ENCRYPTED")
     {
@@ -168,7 +154,7 @@ fn key(whose: &str, path: &Path) -> Result<PrivateKeyDer<'static>, Unfit> {
 
 /// Whom to trust, and the certificates as they stand in the file.
 fn roots(whose: &str, path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), Unfit> {
-    let named = certificates(whose, path, false)?;
+    let named = certificates(whose, path)?;
     let mut roots = RootCertStore::empty();
     for (n, cert) in named.iter().enumerate() {
         roots.add(cert.clone()).map_err(|why| Unfit {

@@ -1,10 +1,8 @@
 //! `influxdb-relay check`: what is in force and where it comes from, or everything that is wrong.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this is what the operator asked to read
 
-use crate::boot::certificates;
 use crate::cli::load::load;
 use crate::config::Effective;
-use crate::config::problem::Problem;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,9 +11,9 @@ use std::process::ExitCode;
 /// to start with it, and exits 1.
 pub fn run(config: Option<&Path>) -> ExitCode {
     match load(config) {
-        Ok(effective) => {
-            print!("{}", page(&effective));
-            let unfit = certificates::check(&effective.plan);
+        Ok(loaded) => {
+            print!("{}", page(&loaded.effective));
+            let unfit = loaded.unfit();
             for why in &unfit {
                 eprintln!("{why}");
             }
@@ -26,17 +24,12 @@ pub fn run(config: Option<&Path>) -> ExitCode {
             }
         }
         Err(problems) => {
-            eprint!("{}", problem_page(&problems));
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
             ExitCode::FAILURE
         }
     }
-}
-
-/// Every problem on a line of its own.
-pub fn problem_page(problems: &[Problem]) -> String {
-    problems.iter().fold(String::new(), |page, problem| {
-        page + &problem.to_string() + "\n"
-    })
 }
 
 /// Every value with its source, then what deserves a word.

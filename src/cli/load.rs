@@ -1,32 +1,39 @@
 //! The configuration of this process: its file, its environment, its CPUs, read once per start.
 
-use crate::boot::secret_file;
+use std::cell::RefCell;
+use std::path::Path;
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use crate::boot::certificates;
+use crate::boot::secret_file::{self, CLOSE_IT, TextFile};
+use crate::boot::unfit::Unfit;
 use crate::config::problem::Problem;
 use crate::config::{Effective, Facts, Input, read};
-use rustix::thread::{CpuSet, sched_getaffinity};
-use std::path::Path;
+
+/// What was read.
+pub struct Loaded {
+    /// The plan of this process, and how each value came about.
+    pub effective: Effective,
+    /// Files with secrets that all users may read or change: it does not run with them.
+    pub exposed: Vec<Unfit>,
+}
+
+impl Loaded {
+    /// Every file that the plan names and the relay does not start with. Reads those of TLS.
+    pub fn unfit(&self) -> Vec<Unfit> {
+        let tls = certificates::check(&self.effective.plan);
+        self.exposed.iter().cloned().chain(tls).collect()
+    }
+}
 
 /// The plan of this process, and how each value came about.
 ///
 /// # Errors
 ///
-/// Every problem of the file and the environment; a file that cannot be read is one of them.
-pub fn load(config: Option<&Path>) -> Result<Effective, Vec<Problem>> {
-    let file = match config {
-        None => None,
-        Some(path) => match secret_file::read_text(path) {
-            Ok(text) => Some((path.display().to_string(), text)),
-            Err(reason) => {
-                let at = path.display().to_string();
-                let found = format!("a file that cannot be read ({reason})");
-                return Err(vec![Problem {
-                    at,
-                    found,
-                    want: "the path of a file that this user may read".into(),
-                }]);
-            }
-        },
-    };
+/// Every problem of the file and the environment, in words; a file that cannot be read is one of them.
+pub fn load(config: Option<&Path>) -> Result<Loaded, Vec<String>> {
+    let file = config.map(open).transpose().map_err(|why| vec![why])?;
     let env: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| {
             (
@@ -36,19 +43,75 @@ pub fn load(config: Option<&Path>) -> Result<Effective, Vec<Problem>> {
         })
         .filter(|(name, _)| name.starts_with("RELAY_"))
         .collect();
-    let secrets = |path: &str| secret_file::read(Path::new(path));
+    // A file that is open to all is read on, so that one reading finds every problem.
+    let exposed = RefCell::new(Vec::new());
+    let secrets = |path: &str| {
+        let file = secret_file::read_text(Path::new(path))?;
+        if let Some(found) = file.exposed() {
+            note(&mut exposed.borrow_mut(), path, found, CLOSE_IT);
+        }
+        Ok(file.text)
+    };
     let facts = Facts {
         cpus_allowed: cpus_allowed(),
     };
-    let file = file
+    let text = file
         .as_ref()
-        .map(|(path, text)| (path.as_str(), text.as_str()));
-    read(&Input {
-        file,
+        .map(|(path, file)| (path.as_str(), file.text.as_str()));
+    let effective = read(&Input {
+        file: text,
         env: &env,
         secrets: &secrets,
         facts: &facts,
-    })
+    });
+    let mut exposed = exposed.into_inner();
+    match effective {
+        Ok(effective) => {
+            if let Some((path, file)) = &file {
+                note_inline(&mut exposed, path, file, &effective.inline_secrets);
+            }
+            Ok(Loaded { effective, exposed })
+        }
+        Err(problems) => {
+            let problems = problems.iter().map(Problem::to_string);
+            let exposed = exposed.iter().map(Unfit::to_string);
+            Err(problems.chain(exposed).collect())
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<(String, TextFile), String> {
+    let at = path.display().to_string();
+    match secret_file::read_text(path) {
+        Ok(file) => Ok((at, file)),
+        Err(reason) => Err(Problem {
+            at,
+            found: format!("a file that cannot be read ({reason})"),
+            want: "the path of a file that this user may read".into(),
+        }
+        .to_string()),
+    }
+}
+
+fn note_inline(exposed: &mut Vec<Unfit>, path: &str, file: &TextFile, keys: &[String]) {
+    if let Some(found) = file.exposed().filter(|_| !keys.is_empty()) {
+        let found = format!("{found}, in {}", keys.join(", "));
+        let want = "`chmod 640` it, with the relay's group, or 600 if the relay owns it; or keep secrets in files of \
+                    their own (token-file, password-file, users-file, tokens-file)";
+        note(exposed, path, found, want);
+    }
+}
+
+/// Notes each file once: several outputs may share one.
+fn note(exposed: &mut Vec<Unfit>, path: &str, found: String, want: &'static str) {
+    let unfit = Unfit {
+        at: path.to_owned(),
+        found,
+        want,
+    };
+    if !exposed.contains(&unfit) {
+        exposed.push(unfit);
+    }
 }
 
 /// The CPUs that this process may use, ascending; none if the kernel does not say.

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use crate::boot;
 use crate::cli::load;
-use crate::config::problem::Problem;
 use crate::plan::{LogLevel, Plan};
 
 /// Wrong configuration or arguments.
@@ -18,8 +17,8 @@ pub const EXIT_START: u8 = 2;
 /// Runs the relay. 0 after a drain, 1 for a wrong configuration, 2 when it could not start.
 /// `verbose` logs more than is configured.
 pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
-    let effective = match load::load(config) {
-        Ok(effective) => effective,
+    let loaded = match load::load(config) {
+        Ok(loaded) => loaded,
         Err(problems) => {
             for problem in &problems {
                 eprintln!("influxdb-relay: {problem}");
@@ -27,14 +26,14 @@ pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
             return ExitCode::from(EXIT_WRONG);
         }
     };
-    let plan = spoken_as(effective.plan, verbose);
-    let unfit = boot::certificates::check(&plan);
+    let unfit = loaded.unfit();
     if !unfit.is_empty() {
         for why in &unfit {
             eprintln!("influxdb-relay: {why}");
         }
         return ExitCode::from(EXIT_WRONG);
     }
+    let plan = spoken_as(loaded.effective.plan, verbose);
     boot::log::open(plan.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cpus = ?plan.cpus, "influxdb-relay");
     for sentence in plan.not_in_force.iter().chain(&plan.notes) {
@@ -55,11 +54,11 @@ pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
 
 /// The plan as the file and the environment make it now.
 fn again(config: Option<&Path>, verbose: bool) -> Result<Plan, Vec<String>> {
-    let words = |problems: Vec<Problem>| -> Vec<String> {
-        problems.iter().map(Problem::to_string).collect()
-    };
-    let effective = load::load(config).map_err(words)?;
-    Ok(spoken_as(effective.plan, verbose))
+    let loaded = load::load(config)?;
+    match loaded.exposed.is_empty() {
+        true => Ok(spoken_as(loaded.effective.plan, verbose)),
+        false => Err(loaded.exposed.iter().map(ToString::to_string).collect()),
+    }
 }
 
 /// The plan with the level of the log that `-v` asks for.

@@ -14,6 +14,7 @@
 pub mod access;
 pub mod filter;
 pub mod goforks;
+pub mod inline;
 pub mod keys;
 pub mod kind;
 pub mod listener;
@@ -67,6 +68,8 @@ pub struct Effective {
     pub plan: Plan,
     /// Each value in force, in the order of the tables.
     pub rows: Vec<Row>,
+    /// The keys whose secrets stand in the file itself, which must not be open to all users then.
+    pub inline_secrets: Vec<String>,
 }
 
 /// The checked plan, or everything that is wrong with the file and the environment. Once per start.
@@ -139,7 +142,11 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
         not_in_force,
         notes,
     };
-    Ok(Effective { plan, rows })
+    Ok(Effective {
+        plan,
+        rows,
+        inline_secrets: inline::secrets(&table),
+    })
 }
 
 /// Who is one of several to get a write is owed none that another took.

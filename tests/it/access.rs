@@ -527,7 +527,7 @@ fn what_the_client_brought_goes_on_unless_the_output_has_its_own() {
          output = [{{ name = \"a\", location = \"http://{}\" }}, {{ name = \"b\", location = \"http://{}\", username = \"own\", password = \"its\" }}]\n",
         a.address, b.address
     );
-    std::fs::write(&file, text).unwrap();
+    crate::secret_files::private(&file, &text);
     let relay = Relay::of_file(&file);
     assert_eq!(
         write(&relay.http, "/write?u=jane&db=x&p=password", "m v=1 1").status,

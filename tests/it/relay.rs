@@ -92,7 +92,14 @@ impl Relay {
 
     /// A relay that reads this file.
     pub(crate) fn of_file(file: &std::path::Path) -> Self {
-        Self::run(command().arg("--config").arg(file)).unwrap_or_else(|refused| {
+        Self::of_file_with(file, &[])
+    }
+
+    /// The same, with variables.
+    pub(crate) fn of_file_with(file: &std::path::Path, env: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command.arg("--config").arg(file).envs(env.iter().copied());
+        Self::run(&mut command).unwrap_or_else(|refused| {
             panic!("the relay did not come up:\n{}", refused.said);
         })
     }
@@ -103,7 +110,7 @@ impl Relay {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("relay-{}-{number}.toml", std::process::id());
         let file = std::env::temp_dir().join(name);
-        std::fs::write(&file, text).unwrap();
+        crate::secret_files::private(&file, text);
         let relay = Self::of_file(&file);
         std::fs::remove_file(&file).unwrap();
         relay

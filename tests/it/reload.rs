@@ -1,6 +1,7 @@
 //! SIGHUP: another configuration comes into force, and no client notices.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,6 +11,7 @@ use crate::backend::{Act, Backend, status};
 use crate::client::{Client, ask, until, write};
 use crate::datagrams::{Receiver, sender};
 use crate::relay::Relay;
+use crate::secret_files::private;
 use crate::spool_site::Folder;
 use crate::store::own_address;
 use crate::tls_bench::Authority;
@@ -23,11 +25,21 @@ pub(crate) struct Filed {
 impl Filed {
     /// A relay with this configuration.
     pub(crate) fn start(text: &str) -> Self {
+        Self::start_with(text, &[])
+    }
+
+    /// The same, with variables.
+    pub(crate) fn start_with(text: &str, env: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         let file = folder.path().join("relay.toml");
-        std::fs::write(&file, text).unwrap();
-        let relay = Relay::of_file(&file);
+        private(&file, text);
+        let relay = Relay::of_file_with(&file, env);
         Self { folder, relay }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn relay_ends(self) -> ExitStatus {
+        self.relay.wait()
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -335,7 +347,10 @@ fn reload_leaves_no_descriptor_open() {
 fn reload_turns_tls_on_and_off_and_certificates_that_are_wrong_change_nothing() {
     let (a, folder) = (Backend::accepting(), Folder::new());
     let pem = folder.path().join("pem");
-    std::fs::write(&pem, Authority::new("ours").sign(&["localhost"]).combined()).unwrap();
+    private(
+        &pem,
+        &Authority::new("ours").sign(&["localhost"]).combined(),
+    );
     let plain = config("", &[("a", &a.address)]);
     let secure = |file: &str| {
         plain.replace(

@@ -20,9 +20,9 @@ use crate::spool_site::{Folder, Writers};
 use crate::store::Store;
 
 /// A relay that is restarted, and its process now.
-struct Line {
-    relay: Relay,
-    pid: Cell<i32>,
+pub(crate) struct Line {
+    pub(crate) relay: Relay,
+    pub(crate) pid: Cell<i32>,
 }
 
 impl Drop for Line {
@@ -36,13 +36,13 @@ fn pid(number: i32) -> Pid {
 }
 
 impl Line {
-    fn of(relay: Relay) -> Self {
+    pub(crate) fn of(relay: Relay) -> Self {
         let pid = Cell::new(relay.pid());
         Self { relay, pid }
     }
 
     /// Restarts it by the script; the successor takes requests, and its predecessor is gone, when this returns.
-    fn restart(&self) {
+    pub(crate) fn restart(&self) {
         let count = || self.relay.said().matches("ready shards").count();
         let (ready, old) = (count(), self.pid.get());
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/restart");

@@ -19,12 +19,13 @@ use rustls::{
 
 use crate::backend::{Seen, request};
 use crate::client::{Answer, Client, Wire, ask_on};
+use crate::secret_files::private;
 use crate::spool_site::Folder;
 
 /// A file of a folder, written at once: the old one is there until the new one is whole.
 pub(crate) fn put(folder: &Folder, name: &str, text: &str) -> String {
     let (path, new) = (folder.path().join(name), folder.path().join("new"));
-    std::fs::write(&new, text).unwrap();
+    private(&new, text);
     std::fs::rename(&new, &path).unwrap();
     path.display().to_string()
 }
