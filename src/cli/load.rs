@@ -64,11 +64,12 @@ pub fn load(config: Option<&Path>) -> Result<Loaded, Vec<String>> {
         secrets: &secrets,
         facts: &facts,
     });
-    let mut exposed = exposed.into_inner();
+    let exposed = exposed.into_inner();
     match effective {
-        Ok(effective) => {
+        Ok(mut effective) => {
             if let Some((path, file)) = &file {
-                note_inline(&mut exposed, path, file, &effective.inline_secrets);
+                let keys = std::mem::take(&mut effective.inline_secrets);
+                note_inline(&mut effective.plan.notes, path, file, &keys);
             }
             Ok(Loaded { effective, exposed })
         }
@@ -93,12 +94,14 @@ fn open(path: &Path) -> Result<(String, TextFile), String> {
     }
 }
 
-fn note_inline(exposed: &mut Vec<Unfit>, path: &str, file: &TextFile, keys: &[String]) {
+/// A Go relay's file may hold a password and be open to all, and is to load unchanged: so much is said.
+fn note_inline(notes: &mut Vec<String>, path: &str, file: &TextFile, keys: &[String]) {
     if let Some(found) = file.exposed().filter(|_| !keys.is_empty()) {
-        let found = format!("{found}, in {}", keys.join(", "));
-        let want = "`chmod 640` it, with the relay's group, or 600 if the relay owns it; or keep secrets in files of \
-                    their own (token-file, password-file, users-file, tokens-file)";
-        note(exposed, path, found, want);
+        notes.push(format!(
+            "{path} holds {found}, in {}: `chmod 640` it, with the relay's group, or keep secrets in files of their own \
+             (token-file, password-file, users-file, tokens-file)",
+            keys.join(", ")
+        ));
     }
 }
 

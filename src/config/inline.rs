@@ -1,6 +1,6 @@
 //! Which secrets stand in the file of the configuration itself. Pure.
 //!
-//! A file that holds one must not be open to all users. A key counts wherever it stands, whether or not
+//! A file that holds one should not be open to all users. A key counts wherever it stands, whether or not
 //! something overrides it: it can be read all the same.
 
 use toml::{Table, Value};

@@ -68,7 +68,7 @@ pub struct Effective {
     pub plan: Plan,
     /// Each value in force, in the order of the tables.
     pub rows: Vec<Row>,
-    /// The keys whose secrets stand in the file itself, which must not be open to all users then.
+    /// The keys whose secrets stand in the file itself, which should not be open to all users then.
     pub inline_secrets: Vec<String>,
 }
 

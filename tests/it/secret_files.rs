@@ -140,7 +140,7 @@ fn secret_files_that_all_may_read_are_all_named_and_refused() {
 }
 
 #[test]
-fn secret_in_a_configuration_that_all_may_read_is_refused_and_named() {
+fn secret_in_a_configuration_that_all_may_read_is_named() {
     let folder = Folder::new();
     let path = folder.path().join("relay.toml");
     let text = "[admin]\nbind-addr = \"127.0.0.1:0\"\ntoken = \"hunter2\"\n[[http]]\n\
@@ -154,11 +154,16 @@ fn secret_in_a_configuration_that_all_may_read_is_refused_and_named() {
             .output()
             .unwrap()
     };
-    assert_eq!(check().status.code(), Some(0));
+    let closed = String::from_utf8(check().stdout).unwrap();
+    assert!(!closed.contains("chmod"), "{closed}");
     change(&path.display().to_string(), 0o644);
     let out = check();
-    let said = String::from_utf8(out.stderr).unwrap();
-    assert_eq!(out.status.code(), Some(1), "{said}");
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(
+        out.status.code(),
+        Some(0),
+        "a Go relay's file loads unchanged"
+    );
     for word in [
         "admin.token",
         "http[0].output[0].location",
