@@ -4,7 +4,7 @@
 //! that a point without a time gets one, the same for all backends.
 
 use crate::backend::answer::Reply;
-use crate::backend::flight::Ticket;
+use crate::backend::flight::{NO_ROOM, Ticket};
 use crate::backend::outcome::Outcome;
 use crate::backend::outgoing::Kind;
 use crate::backend::outgoing::Request;
@@ -73,7 +73,7 @@ pub fn admit(
             reason: "a length is required",
         }),
         Framing::Length(length) if length > shard.world.plan.limits.body_bytes_max as u64 => {
-            Err(TOO_LARGE)
+            Err(Refusal::TOO_LARGE)
         }
         Framing::Length(_) | Framing::Chunked => Ok(Admitted {
             ticket,
@@ -104,7 +104,7 @@ pub fn admit_question(
     }
     match head.framing {
         Framing::Length(length) if length > shard.world.plan.limits.body_bytes_max as u64 => {
-            Err(TOO_LARGE)
+            Err(Refusal::TOO_LARGE)
         }
         _ => Ok(Admitted {
             ticket,
@@ -113,17 +113,6 @@ pub fn admit_question(
         }),
     }
 }
-
-/// What is past `max-body-size`, before or after decompression. InfluxDB's own words.
-pub const TOO_LARGE: Refusal = Refusal {
-    status: 413,
-    reason: "Request Entity Too Large",
-};
-/// What finds the shard's memory for bodies used up.
-pub const NO_ROOM: Refusal = Refusal {
-    status: 503,
-    reason: "too many writes in flight: try again later",
-};
 
 const SPOOL_FULL: &str =
     "a backend is owed as much as the spool may hold: raise spool.max-size, or bring it back";
@@ -199,7 +188,7 @@ fn stamp_inflated(
             .inflate(&request.body, &mut request.spare, bytes_max);
     inflated.map_err(|why| {
         Unfit::Refused(match why {
-            Inflate::TooLarge => TOO_LARGE,
+            Inflate::TooLarge => Refusal::TOO_LARGE,
             Inflate::Bad(_) => Refusal {
                 status: 400,
                 reason: "unable to decode gzip body",

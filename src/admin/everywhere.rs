@@ -133,7 +133,7 @@ fn make_plain(shard: &Shard, request: &mut Request) -> Result<(), Refusal> {
     inflater
         .inflate(&request.body, &mut request.spare, bytes_max)
         .map_err(|why| match why {
-            Inflate::TooLarge => Refusal::new(413, "Request Entity Too Large"),
+            Inflate::TooLarge => Refusal::TOO_LARGE,
             Inflate::Bad(_) => Refusal::bad_request("unable to decode gzip body"),
         })?;
     std::mem::swap(&mut request.body, &mut request.spare);

@@ -17,6 +17,7 @@ use futures_lite::future::poll_fn;
 use crate::backend::answer::Reply;
 use crate::backend::outcome::Outcome;
 use crate::backend::outgoing::Request;
+use crate::http::request::Refusal;
 use crate::limits;
 use crate::metrics::ShardMetrics;
 use crate::plan::BackendId;
@@ -203,6 +204,9 @@ impl Flight {
         self.waiter.take();
     }
 }
+
+/// What finds the shard's memory for bodies used up: see [`Flight::charge`].
+pub const NO_ROOM: Refusal = Refusal::new(503, "too many writes in flight: try again later");
 
 /// A hold on a flight.
 pub struct Ticket(Rc<Flight>);

@@ -79,10 +79,6 @@ pub trait Kind {
     fn want(&self) -> String;
     /// The value in force, as `check` prints it.
     fn show(&self, value: &Self::Value) -> String;
-    /// Whether the value asks for nothing: 0, false, an empty text.
-    fn is_off(&self, _value: &Self::Value) -> bool {
-        false
-    }
 }
 
 /// A size between two bounds; a plain number is in bytes.
@@ -111,9 +107,6 @@ impl Kind for Bytes {
     }
     fn show(&self, value: &usize) -> String {
         show_bytes(*value)
-    }
-    fn is_off(&self, value: &usize) -> bool {
-        *value == 0
     }
 }
 
@@ -160,9 +153,6 @@ impl Kind for Whole {
     fn show(&self, value: &u64) -> String {
         value.to_string()
     }
-    fn is_off(&self, value: &u64) -> bool {
-        *value == 0
-    }
 }
 
 /// Yes or no.
@@ -183,9 +173,6 @@ impl Kind for Flag {
     }
     fn show(&self, value: &bool) -> String {
         value.to_string()
-    }
-    fn is_off(&self, value: &bool) -> bool {
-        !value
     }
 }
 
@@ -234,9 +221,6 @@ impl Kind for Text {
     }
     fn show(&self, value: &String) -> String {
         value.clone()
-    }
-    fn is_off(&self, value: &String) -> bool {
-        value.is_empty()
     }
 }
 

@@ -169,22 +169,6 @@ impl<'a> Reader<'a> {
         set.map(|(value, _)| value)
     }
 
-    /// A key that is known and valid, and without effect in this version: `but` says why.
-    pub fn later<K: Kind>(
-        &mut self,
-        section: &Section<'_>,
-        name: &str,
-        kind: &K,
-        but: &str,
-    ) -> Option<K::Value> {
-        let value = self.maybe(section, name, kind);
-        if value.as_ref().is_some_and(|value| !kind.is_off(value)) {
-            self.not_in_force
-                .push(format!("{} is set, but {but}", self.called(section, name)));
-        }
-        value
-    }
-
     /// What a key says, if it stands in the file or the environment.
     pub fn text_of<'s>(&self, section: &Section<'s>, name: &str) -> Option<(Written<'s>, Source)>
     where

@@ -3,7 +3,7 @@
 //! Outputs with equal filters get the same copy, made once. An output for which nothing is left is not sent
 //! the write and not owed it. A body of which nothing is lost goes as it came.
 
-use crate::backend::flight::Ticket;
+use crate::backend::flight::{NO_ROOM, Ticket};
 use crate::backend::outgoing::Kind;
 use crate::backend::outgoing::Request;
 use crate::fanout::Output;
@@ -155,21 +155,11 @@ impl Plain {
 
 fn words(refused: Refused) -> Refusal {
     match refused {
-        Refused::Bad(reason) => Refusal {
-            status: 400,
-            reason,
-        },
-        Refused::TooLarge => Refusal {
-            status: 413,
-            reason: "Request Entity Too Large",
-        },
+        Refused::Bad(reason) => Refusal::bad_request(reason),
+        Refused::TooLarge => Refusal::TOO_LARGE,
     }
 }
 
-const NO_ROOM: Refusal = Refusal {
-    status: 503,
-    reason: "too many writes in flight: try again later",
-};
 const UNKNOWN_SCHEMA: Refusal = Refusal {
     status: 415,
     reason: "unsupported remote-write message: filters read io.prometheus.write.v2.Request and prometheus.WriteRequest",

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use futures_lite::future::poll_fn;
 
+use crate::backend::flight::NO_ROOM;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
 use crate::front::in_force::{Current, Entrance, Look};
@@ -13,7 +14,7 @@ use crate::front::wish::{Begun, take};
 use crate::http::request::Refusal;
 use crate::http::response::CONTINUE;
 use crate::limits;
-use crate::write::{Admitted, NO_ROOM};
+use crate::write::Admitted;
 
 /// How the reading of a body ended.
 pub(super) enum BodyEnd {

@@ -43,6 +43,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// What is past `max-body-size`, before or after decompression. InfluxDB's own words.
+    pub const TOO_LARGE: Self = Self::new(413, "Request Entity Too Large");
+
     /// A refusal with this status.
     pub const fn new(status: u16, reason: &'static str) -> Self {
         Self { status, reason }
