@@ -239,6 +239,8 @@ pub const SET_REPLAY_RATE_MAX: u64 = 1024 * 1024 * MIB as u64;
 pub const GATHER_BYTES_MAX: usize = 128 * KIB;
 /// Body of a record that is written at once, from where it lies, and not gathered.
 pub const WRITE_THROUGH_BYTES_MIN: usize = 32 * KIB;
+/// Bytes that are written past the CPU's caches where they are written at once.
+pub const STREAM_BYTES_MIN: usize = 4 * KIB;
 /// Files of one log that are kept to be written anew.
 pub const SPARE_SEGMENTS_MAX: usize = 8;
 /// Bytes of one segment while a log has no more than so many of them: less than a CPU's cache.

@@ -1,7 +1,6 @@
 //! What one pinned executor owns under one plan. State only: it starts no task, and nobody else writes it.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +20,7 @@ use crate::payload::gzip::Inflater;
 use crate::payload::remote_write::Room;
 use crate::plan::{BackendId, BackendPlan, Plan, SpoolPlan};
 use crate::spool::board::{Board, Mode};
-use crate::spool::disk::Place;
+use crate::spool::disk::{Place, PlaceFile};
 use crate::spool::keeper::Keeper;
 use crate::spool::track::Track;
 
@@ -90,9 +89,9 @@ pub struct SpoolWorld {
     /// Who is live, and who is owed what.
     pub board: Arc<Board>,
     /// The shards' logs, in their order.
-    pub tracks: Vec<Arc<Track<File>>>,
+    pub tracks: Vec<Arc<Track<PlaceFile>>>,
     /// Logs of earlier starts, oldest run first.
-    pub old: Vec<Arc<Track<File>>>,
+    pub old: Vec<Arc<Track<PlaceFile>>>,
 }
 
 /// One shard.

@@ -12,6 +12,7 @@ use std::process::Stdio;
 use influxdb_relay::spool::archive;
 use influxdb_relay::spool::cursors::{Cursors, FILE, Mark};
 use influxdb_relay::spool::dead_letter::file_of;
+use influxdb_relay::spool::disk::PlaceFile;
 use influxdb_relay::spool::segment::{Head, HeadFound};
 use serde_json::{Value, json};
 use shelf::{A, Said, Shelf, Write, change, find, line, record_at, segments};
@@ -407,7 +408,9 @@ fn cursors_are_read_from_the_place_that_is_whole() {
     assert!(said.code == 3 && said.out.contains(&words), "{}", said.out);
     // Whole, but of another count of names.
     let file = fs::File::create(&path).unwrap();
-    Cursors::new(file, 0).save(&[Mark::default(); 3]).unwrap();
+    Cursors::new(PlaceFile::from(file), 0)
+        .save(&[Mark::default(); 3])
+        .unwrap();
     let said = shelf.run("verify", &[]);
     let words = format!("{}: at {place}: damaged", path.display());
     assert!(said.code == 3 && said.out.contains(&words), "{}", said.out);

@@ -1,7 +1,6 @@
 //! The spool is opened: logs of earlier starts are found, each shard gets a new one, and one thread
 //! keeps account of where every backend stands.
 
-use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,11 +22,11 @@ use crate::shard::{Shard, SpoolWorld, World};
 use crate::spool::archive::{Archive, log_folder};
 use crate::spool::board::{Board, Mode};
 use crate::spool::cursors::{self, Cursors, Mark, place_bytes};
-use crate::spool::disk::{Disk, Place};
+use crate::spool::disk::{Disk, Place, PlaceFile};
 use crate::spool::door::{self, DiskChange, Door, Keep, Rules};
 use crate::spool::flushing::stamp;
 use crate::spool::keeper::Keeper;
-use crate::spool::log::Log;
+use crate::spool::log::{Log, Syncing};
 use crate::spool::track::{LEVEL, Track};
 use crate::spool::unusable::Unusable;
 
@@ -218,7 +217,7 @@ impl Opened {
 struct Keeping {
     archive: Archive,
     disks: Vec<Place>,
-    cursors: Vec<Option<Cursors<File>>>,
+    cursors: Vec<Option<Cursors<PlaceFile>>>,
     marks: Vec<Mark>,
 }
 
@@ -359,7 +358,9 @@ async fn flush(keeper: Rc<Keeper<Place>>, driver: Rc<Driver>, events: Events, sh
     }
 }
 
-/// Makes what was written safe from a power cut.
+/// Makes what was written safe from a power cut, once it is half as old as `between` or older, and before it
+/// is older than that. What everybody has by then need not reach the disk: while all backends take
+/// writes, hardly anything does.
 async fn sync(
     keeper: Rc<Keeper<Place>>,
     between: std::time::Duration,
@@ -369,22 +370,29 @@ async fn sync(
 ) {
     loop {
         keeper.unsynced().await;
+        let up_to = keeper.end();
         if !between.is_zero() {
-            timer::sleep(between).await;
-            keeper.tick(driver.now().0); // what is settled by now need not reach the disk
+            timer::sleep(between / 2).await;
+            keeper.tick(driver.now().0);
         }
-        let syncing = Arc::new(keeper.syncing());
-        let work = Arc::clone(&syncing);
-        let caught = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run()));
-        let result = match glommio::executor().spawn_blocking(caught).await {
-            Ok(result) => result,
-            Err(_) => Err(std::io::Error::other("a bug ended the sync")),
+        let syncing = Arc::new(keeper.syncing(up_to));
+        let result = match syncing.has_work() {
+            true => off_the_shard(Arc::clone(&syncing)).await,
+            false => Ok(()),
         };
         let failed = result.is_err();
         tell(&events, shard, keeper.synced(&syncing, result));
         if failed {
             timer::sleep(limits::SPOOL_RETRY).await;
         }
+    }
+}
+
+async fn off_the_shard(syncing: Arc<Syncing<Place>>) -> std::io::Result<()> {
+    let caught = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| syncing.run()));
+    match glommio::executor().spawn_blocking(caught).await {
+        Ok(result) => result,
+        Err(_) => Err(std::io::Error::other("a bug ended the sync")),
     }
 }
 

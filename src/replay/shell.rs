@@ -1,7 +1,6 @@
 //! What replay stands on in a running relay: the shard's clock and sockets, and threads for files.
 
 use std::cell::RefCell;
-use std::fs;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -25,7 +24,7 @@ use crate::replay::ground::{Corpse, Ground, News, Request};
 use crate::replay::judge::{Sent, retry_after};
 use crate::shard::Shard;
 use crate::spool::dead_letter::{self, DeadLetter, without_credentials, without_passwords};
-use crate::spool::disk::DiskFile;
+use crate::spool::disk::{DiskFile, PlaceFile};
 use crate::spool::source::Want;
 use crate::spool::track::Track;
 
@@ -76,7 +75,7 @@ async fn off_the_shard<T: Send + 'static>(
 }
 
 impl Ground for Shell<'_> {
-    type File = fs::File;
+    type File = PlaceFile;
 
     fn now(&self) -> Moment {
         self.shard.driver.clock().read();
@@ -97,11 +96,11 @@ impl Ground for Shell<'_> {
         timer::sleep(span).await;
     }
 
-    async fn read(&self, want: &Want<fs::File>) -> io::Result<Vec<u8>> {
+    async fn read(&self, want: &Want<PlaceFile>) -> io::Result<Vec<u8>> {
         let (segment, at, bytes) = (Arc::clone(&want.segment), want.at, want.bytes);
         off_the_shard(move || {
             // A damaged length may say anything; the file does not.
-            let left = segment.file.metadata()?.len().saturating_sub(at);
+            let left = segment.file.bytes()?.saturating_sub(at);
             let bytes = bytes.min(usize::try_from(left).unwrap_or(usize::MAX));
             let mut buffer = vec![0; bytes];
             let mut filled = 0;
@@ -189,12 +188,12 @@ impl Ground for Shell<'_> {
         Some(out)
     }
 
-    fn old_logs(&self) -> Vec<Arc<Track<fs::File>>> {
+    fn old_logs(&self) -> Vec<Arc<Track<PlaceFile>>> {
         let spool = self.shard.world.spool.as_ref();
         spool.map_or_else(Vec::new, |spool| spool.old.clone())
     }
 
-    fn logs(&self) -> &[Arc<Track<fs::File>>] {
+    fn logs(&self) -> &[Arc<Track<PlaceFile>>] {
         let spool = self.shard.world.spool.as_ref();
         spool.map_or(&[], |spool| &spool.tracks)
     }

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use crate::limits;
 use crate::spool::cursors::Mark;
+use crate::spool::disk::PlaceFile;
 use crate::spool::old_log::{DONE, END_OF_OLD, OldLog, close, read_log};
 use crate::spool::track::Track;
 use crate::spool::unusable::{Unusable, disk};
@@ -83,7 +84,7 @@ impl Archive {
 
     /// The logs of a spool in memory, as shards that are gone have left them: `old` ones, and those that were
     /// written to.
-    pub fn in_memory(old: &[Arc<Track<fs::File>>], written: &[Arc<Track<fs::File>>]) -> Self {
+    pub fn in_memory(old: &[Arc<Track<PlaceFile>>], written: &[Arc<Track<PlaceFile>>]) -> Self {
         let mut archive = Self::none();
         for track in old.iter().chain(written) {
             if track.end() != END_OF_OLD {

@@ -2,16 +2,19 @@
 //!
 //! A log knows its disk by this trait only, so that a simulation can cut the power. Files are written
 //! and read by position; space is taken when a file is made, so that a full disk is met there and not
-//! in the middle of a record. Nothing is mapped: a disk that fails is an error, never a signal.
+//! in the middle of a record. A disk that fails is an error, never a signal: see `window`.
 
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use rustix::io::{Errno, pwritev};
+
+use crate::spool::window::Window;
 
 /// The files of one log.
 pub trait Disk: Send + Sync + 'static {
@@ -75,6 +78,9 @@ pub trait DiskFile: Send + Sync + 'static {
     /// What the disk says.
     fn sync(&self) -> io::Result<()>;
 
+    /// Its first `bytes` are written again and again from now on: what makes that cheaper may be done.
+    fn warm(&self, _bytes: u64) {}
+
     /// Gives back what lies behind `bytes`.
     ///
     /// # Errors
@@ -82,19 +88,58 @@ pub trait DiskFile: Send + Sync + 'static {
     fn cut(&self, bytes: u64) -> io::Result<()>;
 }
 
-impl DiskFile for fs::File {
+/// A file in a [`Place`].
+#[derive(Debug)]
+pub struct PlaceFile {
+    file: fs::File,
+    /// How bytes get into it without a system call, once it is written again and again.
+    window: OnceLock<Window>,
+}
+
+impl From<fs::File> for PlaceFile {
+    fn from(file: fs::File) -> Self {
+        Self {
+            file,
+            window: OnceLock::new(),
+        }
+    }
+}
+
+impl PlaceFile {
+    /// How long it is.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Writes through the window, if there is one; whether it did.
+    fn store<const N: usize>(&self, pieces: [&[u8]; N], at: u64) -> bool {
+        let window = self.window.get();
+        window.is_some_and(|window| window.store(pieces, at))
+    }
+}
+
+impl DiskFile for PlaceFile {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.write_all_at(bytes, at)
+        match self.store([bytes], at) {
+            true => Ok(()),
+            false => self.file.write_all_at(bytes, at),
+        }
     }
 
     fn write_pieces_at(&self, pieces: [&[u8]; 3], mut at: u64) -> io::Result<()> {
-        let mut written = match pwritev(self, &pieces.map(IoSlice::new), at) {
+        if self.store(pieces, at) {
+            return Ok(());
+        }
+        let mut written = match pwritev(&self.file, &pieces.map(IoSlice::new), at) {
             Err(Errno::INTR) => 0,
             written => written?,
         };
         for piece in pieces {
             let done = written.min(piece.len()); // all of it, but on a disk that is almost full
-            self.write_all_at(&piece[done..], at + done as u64)?;
+            self.file.write_all_at(&piece[done..], at + done as u64)?;
             written -= done;
             at += piece.len() as u64;
         }
@@ -102,15 +147,23 @@ impl DiskFile for fs::File {
     }
 
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, at)
+        self.file.read_at(buffer, at)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
+    }
+
+    fn warm(&self, bytes: u64) {
+        if self.window.get().is_none()
+            && let Ok(window) = Window::open(&self.file, bytes)
+        {
+            let _is_its_first = self.window.set(window);
+        }
     }
 
     fn cut(&self, bytes: u64) -> io::Result<()> {
-        self.set_len(bytes)
+        self.file.set_len(bytes)
     }
 }
 
@@ -138,9 +191,9 @@ impl Place {
 }
 
 impl Disk for Place {
-    type File = fs::File;
+    type File = PlaceFile;
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<fs::File> {
+    fn create(&self, name: &str, bytes: u64) -> io::Result<PlaceFile> {
         match self {
             Self::Folder(path) => {
                 let path = path.join(name);
@@ -154,11 +207,11 @@ impl Disk for Place {
                     let _as_well_as_we_can = fs::remove_file(&path);
                     return Err(why);
                 }
-                Ok(file)
+                Ok(file.into())
             }
             Self::Memory => {
                 let file: OwnedFd = memfd_create(name, MemfdFlags::CLOEXEC)?;
-                Ok(fs::File::from(file))
+                Ok(fs::File::from(file).into())
             }
         }
     }
@@ -170,11 +223,11 @@ impl Disk for Place {
         }
     }
 
-    fn recycle(&self, file: &fs::File, from: &str, to: &str, bytes: u64) -> io::Result<()> {
+    fn recycle(&self, file: &PlaceFile, from: &str, to: &str, bytes: u64) -> io::Result<()> {
         match self {
             Self::Folder(path) => {
                 fs::rename(path.join(from), path.join(to))?;
-                take_space(file, bytes)
+                take_space(&file.file, bytes)
             }
             Self::Memory => Ok(()), // it has no name, and grows as it is written
         }

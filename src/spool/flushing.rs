@@ -158,9 +158,14 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// What a sync has to do now.
-    pub fn syncing(&self) -> Syncing<D> {
-        self.log.borrow().syncing()
+    /// The sequence behind the last record that was written.
+    pub fn end(&self) -> u64 {
+        self.flushed.get()
+    }
+
+    /// What a sync has to do so that no power cut loses a record below the sequence `up_to`.
+    pub fn syncing(&self, up_to: u64) -> Syncing<D> {
+        self.log.borrow().syncing(0, up_to)
     }
 
     /// A sync has ended; what the disk said.

@@ -426,7 +426,7 @@ impl<D: Disk> Keeper<D> {
     }
 
     /// The sequence of the first record that somebody may need.
-    fn needed(&self, ledger_first: u64) -> u64 {
+    pub(super) fn needed(&self, ledger_first: u64) -> u64 {
         let cursors = (0..self.places.len()).map(|name| self.track.cursor(name));
         cursors.fold(ledger_first, u64::min)
     }

@@ -6,8 +6,8 @@
 //! - A segment goes once every backend's cursor has passed it. Some files are kept and written anew:
 //!   their pages and blocks are there already, which is most of what a write costs. What is left in
 //!   them of old records has sequences below the segment's first, and is no record.
-//! - While little is owed segments are small, so that what is written again and again stays in the CPU's
-//!   caches: that halves the cost of a large write.
+//! - While little is owed segments are small, so that few pages are written again and again, which takes no
+//!   system call then: see `window`. What everybody has before a sync is due never reaches the disk.
 //! - What could not be written is forgotten, and its segment is closed: what follows begins a new
 //!   one, so a torn write never stands before a good record in the same file.
 
@@ -253,7 +253,12 @@ impl<D: Disk> Log<D> {
             && let Some((spare, file)) = self.spares.take()
         {
             match self.disk.recycle(&file, &spare, name, bytes) {
-                Ok(()) => return Ok((file, bytes)),
+                Ok(()) => {
+                    if is_calm {
+                        file.warm(bytes);
+                    }
+                    return Ok((file, bytes));
+                }
                 Err(_) => drop(self.disk.remove(name).or_else(|_| self.disk.remove(&spare))),
             }
         }
@@ -325,17 +330,24 @@ impl<D: Disk> Log<D> {
         self.segment_bytes.min(limits::CALM_SEGMENT_BYTES)
     }
 
-    /// What a sync has to make safe: call [`Syncing::run`] where waiting is allowed, then
-    /// [`Log::synced`]. Once per sync.
-    pub fn syncing(&self) -> Syncing<D> {
+    /// What a sync has to do for the records below `up_to`, of which those below `needed` are needed by
+    /// nobody: call [`Syncing::run`] where waiting is allowed, then [`Log::synced`]. Once per sync.
+    pub fn syncing(&self, needed: u64, up_to: u64) -> Syncing<D> {
         let with_state =
             |segment: &Arc<Segment<D::File>>| (Arc::clone(segment), segment.is_closed());
+        let is_needed = |segment: &&Arc<Segment<D::File>>| needed < up_to && segment.first < up_to;
+        let segments: Vec<_> = self
+            .unsynced
+            .iter()
+            .filter(is_needed)
+            .map(with_state)
+            .collect();
         Syncing {
-            up_to: self.track.end(),
+            up_to,
             disk: Arc::clone(&self.disk),
-            segments: self.unsynced.iter().map(with_state).collect(),
-            made: self.made,
-            names: self.made > self.made_safe,
+            names: self.made > self.made_safe && !segments.is_empty(),
+            made: if segments.is_empty() { 0 } else { self.made },
+            segments,
         }
     }
 
@@ -362,6 +374,11 @@ pub struct Syncing<D: Disk> {
 }
 
 impl<D: Disk> Syncing<D> {
+    /// Whether the disk has to do anything.
+    pub fn has_work(&self) -> bool {
+        !self.segments.is_empty()
+    }
+
     /// Waits for the disk. Never on a shard.
     ///
     /// # Errors
@@ -383,4 +400,51 @@ const UNCUT: u64 = 8;
 /// The name of the segment that begins with this record.
 pub fn segment_name(first: u64) -> String {
     format!("{first:016x}.seg")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Log;
+    use crate::spool::disk::Place;
+    use crate::spool::record::Parts;
+    use crate::spool::track::Track;
+
+    #[test]
+    fn a_sync_has_nothing_to_do_for_what_nobody_needs() {
+        let track = Arc::new(Track::new(1, 0, vec!["a".into()]));
+        let mut log = Log::new(Place::Memory, track, 64 * 1024);
+        let body = [b'x'; 40 * 1024];
+        let parts = Parts {
+            kind: 0,
+            joinable: true,
+            targets: &[0, 0],
+            query: b"db=x",
+            headers: b"",
+            authorization: b"",
+            body: &body,
+        };
+        for sequence in 0..3 {
+            log.append(sequence, &parts);
+            log.flush(sequence, sequence, 0, |_, _| {}).unwrap(); // a segment each
+        }
+        let files = |needed, up_to| log.syncing(needed, up_to).segments.len();
+        assert_eq!(files(0, 3), 3);
+        assert_eq!(files(0, 2), 2, "what came later has time");
+        assert_eq!(
+            files(1, 2),
+            2,
+            "a file that is needed no more is let go by others"
+        );
+        assert_eq!(files(2, 2), 0);
+        assert!(!log.syncing(3, 3).has_work());
+        assert!(log.syncing(2, 3).has_work());
+        let nothing = log.syncing(3, 3);
+        log.synced(&nothing);
+        assert_eq!(log.syncing(0, 3).segments.len(), 3, "nothing was made safe");
+        let all = log.syncing(0, 3);
+        log.synced(&all);
+        assert_eq!(log.syncing(0, 3).segments.len(), 1, "the open one");
+    }
 }

@@ -17,7 +17,8 @@
 //!   the send. A power cut loses at most what `fsync` allows.
 //! - Each record has its length, its checksum, its sequence in the log and its order among all shards.
 //! - A torn tail is cut; damage in the middle costs the records that it hit.
-//! - Segments have a fixed size and their space is taken when they are made; nothing is mapped.
+//! - Segments have a fixed size and their space is taken when they are made. Those that are written
+//!   again and again are mapped, and a disk that fails is an error all the same.
 //! - Memory does not grow with what is owed: only the young end of a log is in memory.
 //!
 //! The bytes of a record stand at the top of `record`, those of a segment's head in `segment`, those
@@ -40,3 +41,4 @@ pub mod source;
 pub mod spares;
 pub mod track;
 pub mod unusable;
+mod window;

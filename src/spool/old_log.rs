@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits;
 use crate::spool::cursors::{self, Cursors, Mark};
+use crate::spool::disk::PlaceFile;
 use crate::spool::segment::{Head, HeadFound};
 use crate::spool::track::{LEVEL, NONE, Segment, Track};
 use crate::spool::unusable::{Unusable, disk};
@@ -21,11 +22,11 @@ pub(super) const END_OF_OLD: u64 = NONE - 1;
 /// One log of an earlier start.
 pub struct OldLog {
     /// What is in it.
-    pub track: Arc<Track<fs::File>>,
+    pub track: Arc<Track<PlaceFile>>,
     /// Where it lies; `None` in memory.
     pub(super) folder: Option<PathBuf>,
     /// Where they are saved; `None` where the spool is only looked at.
-    pub(super) cursors: Option<Cursors<fs::File>>,
+    pub(super) cursors: Option<Cursors<PlaceFile>>,
     /// The number of the newest ones on disk.
     pub(super) counter: u64,
     pub(super) marks: Vec<Mark>,
@@ -119,7 +120,7 @@ fn open_log(
             first,
             records_at: records_at as u64,
             ends_at: AtomicU64::new(ends_at),
-            file: Arc::new(file),
+            file: Arc::new(file.into()),
         })
     });
     track.segments.store(Arc::new(segments.collect()));
@@ -135,7 +136,7 @@ fn open_log(
 
 /// Makes an old log of one that is written to no more: where each backend stands is where it would begin
 /// after a kill.
-pub(super) fn close(track: &Track<fs::File>) {
+pub(super) fn close(track: &Track<PlaceFile>) {
     for place in 0..track.names.len() {
         let next = track.restart_at(place);
         let is_done = track.cursor(place) == LEVEL && next == track.end();
@@ -143,7 +144,7 @@ pub(super) fn close(track: &Track<fs::File>) {
     }
     for segment in track.segments.load().iter() {
         if !segment.is_closed() {
-            let bytes = segment.file.metadata().map_or(0, |file| file.len());
+            let bytes = segment.file.bytes().unwrap_or(0);
             segment.ends_at.store(bytes, Ordering::Release);
         }
     }
@@ -202,7 +203,9 @@ impl OldLog {
             .create(true)
             .truncate(false)
             .open(folder.join(cursors::FILE));
-        self.cursors = file.ok().map(|file| Cursors::new(file, self.counter));
+        self.cursors = file
+            .ok()
+            .map(|file| Cursors::new(file.into(), self.counter));
     }
 
     /// Where it lies; nowhere in memory.
@@ -241,7 +244,7 @@ impl OldLog {
             let _older_ones_stay = cursors.save(&self.marks);
         }
         let segments = self.track.segments.load_full();
-        let passed = |pair: &&[Arc<Segment<fs::File>>]| Some(pair[1].first) <= needed;
+        let passed = |pair: &&[Arc<Segment<PlaceFile>>]| Some(pair[1].first) <= needed;
         let gone = segments.windows(2).take_while(passed).count();
         if gone > 0 {
             self.track

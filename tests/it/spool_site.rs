@@ -171,6 +171,11 @@ impl Site {
         self.relay.as_ref().unwrap().said()
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.relay.as_ref().unwrap().pid()
+    }
+
     /// A number of its `/metrics`, since its start.
     pub(crate) fn metric(&self, row: &str) -> u64 {
         self.relay.as_ref().unwrap().metric(row)

@@ -293,7 +293,7 @@ impl Scene {
                 self.common.spawn(async move {
                     loop {
                         own.unsynced().await;
-                        let syncing = own.syncing();
+                        let syncing = own.syncing(own.end());
                         common.rest(Duration::from_micros(common.dice(500))).await;
                         let result = syncing.run();
                         let failed = result.is_err();

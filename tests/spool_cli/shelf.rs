@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use influxdb_relay::spool::archive::log_folder;
 use influxdb_relay::spool::cursors::{self, Cursors, Mark};
 use influxdb_relay::spool::dead_letter::{DeadLetter, bury};
-use influxdb_relay::spool::disk::Place;
+use influxdb_relay::spool::disk::{Place, PlaceFile};
 use influxdb_relay::spool::log::Log;
 use influxdb_relay::spool::record::Parts;
 use influxdb_relay::spool::track::Track;
@@ -115,7 +115,7 @@ impl Shelf {
             next,
             ..Mark::default()
         });
-        Cursors::new(file, 0).save(&marks).unwrap();
+        Cursors::new(PlaceFile::from(file), 0).save(&marks).unwrap();
     }
 
     /// Buries one letter for `backend`.
