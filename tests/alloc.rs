@@ -12,7 +12,7 @@ use std::backtrace::Backtrace;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use influxdb_relay::boot;
@@ -21,6 +21,8 @@ use influxdb_relay::config::{self, Facts, Input};
 struct Counting;
 
 static WATCHED: AtomicI32 = AtomicI32::new(0);
+/// Of the watched thread alone, whatever others set `WATCHED` to.
+static LOOKING: AtomicBool = AtomicBool::new(false);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 static OURS: AtomicU64 = AtomicU64::new(0);
 
@@ -39,14 +41,15 @@ fn is_ours(trace: &str) -> bool {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let watched = WATCHED.load(Ordering::Relaxed);
-        if watched != 0 && rustix::thread::gettid().as_raw_nonzero().get() == watched {
-            WATCHED.store(0, Ordering::Relaxed); // looking at an allocation allocates
+        let is_watched = || rustix::thread::gettid().as_raw_nonzero().get() == watched;
+        // Looking at an allocation allocates, and no other trace can be had meanwhile.
+        if watched != 0 && is_watched() && !LOOKING.swap(true, Ordering::Relaxed) {
             SEEN.fetch_add(1, Ordering::Relaxed);
             let trace = Backtrace::force_capture().to_string();
             if is_ours(&trace) && OURS.fetch_add(1, Ordering::Relaxed) == 0 {
                 eprintln!("{trace}");
             }
-            WATCHED.store(watched, Ordering::Relaxed);
+            LOOKING.store(false, Ordering::Relaxed);
         }
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
