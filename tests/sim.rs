@@ -8,7 +8,8 @@
 //! What is simulated is the code that runs: keeper, ledger, log, source, queue, catch-up, hand-over.
 //! What is not: fanout's few lines, in `world::write`, and sockets.
 //!
-//! A failing run prints its seed; `SEED=<n> cargo test --test sim` repeats it.
+//! A failing run prints its seed; `SEED=<n> cargo test --test sim` repeats it, and `SCHEDULES=<n>` runs so
+//! many of each kind.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // a test fails by panicking
 #![allow(clippy::disallowed_types)] // the simulated disk is shared as a real one is
@@ -43,6 +44,10 @@ fn failures(count: u64, faults: Faults, plant: Plant) -> Vec<(u64, String)> {
 }
 
 fn holds(count: u64, faults: Faults) {
+    let count = match std::env::var("SCHEDULES") {
+        Ok(count) => count.parse().unwrap(),
+        Err(_) => count,
+    };
     let failures = failures(count, faults, Plant::Nothing);
     if let Some((seed, why)) = failures.first() {
         panic!(
@@ -109,6 +114,16 @@ fn logs_that_are_not_merged_by_order_are_found() {
 }
 
 #[test]
+fn logs_that_forget_what_the_others_know_are_found() {
+    is_found(Plant::EachLogAlone, Faults::KILLS);
+}
+
+#[test]
+fn an_acknowledgement_before_the_sync_is_found() {
+    is_found(Plant::NoSync, Faults::POWER);
+}
+
+#[test]
 fn an_acknowledgement_before_the_flush_is_found() {
     is_found(Plant::AnswerBeforeFlush, Faults::KILLS);
 }
@@ -128,6 +143,8 @@ fn what_a_failed_flush_loses_is_counted() {
     let rules = door::Rules {
         when_full: WhenFull::DropOldest,
         sync_first: false,
+        lasting: false,
+        power_loss_max: None,
         write_through_bytes: usize::MAX,
     };
     let output = |b| door::Output {

@@ -20,13 +20,16 @@ use crate::metrics::CODES;
 use crate::plan::{Fsync, Plan, SpoolPlan};
 use crate::shard::{Shard, SpoolWorld, World};
 use crate::spool::archive::{Archive, log_folder};
-use crate::spool::board::{Board, Mode};
-use crate::spool::cursors::{self, Cursors, Mark, place_bytes};
-use crate::spool::disk::{Disk, Place, PlaceFile};
+use crate::spool::board::{Board, Desk, Mode};
+use crate::spool::cursors::Mark;
+use crate::spool::disk::Place;
 use crate::spool::door::{self, DiskChange, Door, Keep, Rules};
 use crate::spool::flushing::stamp;
 use crate::spool::keeper::Keeper;
-use crate::spool::log::{Log, Syncing};
+use crate::spool::letting_go::mark_of;
+use crate::spool::log::Log;
+use crate::spool::old_log;
+use crate::spool::syncing::Syncing;
 use crate::spool::track::{LEVEL, Track};
 use crate::spool::unusable::Unusable;
 
@@ -185,19 +188,15 @@ pub(super) fn start(
     let (ended, all_saved) = bounded(1);
     let world = Arc::clone(world);
     helper("spool", move || {
-        let mut keeping = Keeping {
-            cursors: disks.iter().map(|_| None).collect(),
-            marks: Vec::new(),
-            archive,
-            disks,
-        };
+        let mut archive = archive;
         loop {
             let last = ending.try_recv().is_ok();
-            if let Some(spool) = &world.spool {
-                keeping.save(spool, last);
-            }
+            archive.tick();
             if last {
-                drop(keeping); // the folder may be taken again
+                if let Some(spool) = &world.spool {
+                    save_last(spool, &disks);
+                }
+                drop(archive); // the folder may be taken again
                 let _nobody_waits = ended.send(());
                 return;
             }
@@ -214,53 +213,34 @@ impl Opened {
     }
 }
 
-struct Keeping {
-    archive: Archive,
-    disks: Vec<Place>,
-    cursors: Vec<Option<Cursors<PlaceFile>>>,
-    marks: Vec<Mark>,
-}
-
-impl Keeping {
-    /// Saves where each backend stands in each log. With `last` no write is taken any more: a backend that
-    /// is level and lacks nothing needs nothing, and a log that nobody needs goes.
-    fn save(&mut self, spool: &SpoolWorld, last: bool) {
-        self.archive.tick();
-        for shard in 0..self.disks.len() {
-            let Place::Folder(folder) = &self.disks[shard] else {
-                return;
-            };
-            let track = &spool.tracks[shard];
-            self.marks.clear();
-            for (name, desk) in spool.board.desks.iter().enumerate() {
-                let (records, bytes) = if shard == 0 { desk.owed() } else { (0, 0) };
-                // What was cut at the end of a drain is not settled, and is replayed at the next start.
-                let is_settled = track.restart_at(name) == track.end();
-                let is_done = last && is_settled && track.cursor(name) == LEVEL;
-                let next = if is_done {
-                    LEVEL
-                } else {
-                    track.restart_at(name)
-                };
-                self.marks.push(Mark {
-                    next,
-                    records,
-                    bytes,
-                });
+/// Saves where each backend stands in each log for the last time: no write is taken any more. A backend that
+/// is level and lacks nothing needs nothing, and a log that nobody needs goes.
+fn save_last(spool: &SpoolWorld, disks: &[Place]) {
+    let mut done = Vec::new();
+    for (shard, (disk, track)) in disks.iter().zip(&spool.tracks).enumerate() {
+        let Place::Folder(folder) = disk else {
+            return;
+        };
+        let mark = |(name, desk): (usize, &Desk)| {
+            let (records, bytes) = if shard == 0 { desk.owed() } else { (0, 0) };
+            let mark = mark_of(track, name);
+            // What was cut at the end of a drain is not settled, and is replayed at the next start.
+            let is_done = mark.next == track.end() && track.cursor(name) == LEVEL;
+            Mark {
+                next: if is_done { LEVEL } else { mark.next },
+                records,
+                bytes,
+                ..mark
             }
-            if last && self.marks.iter().all(|mark| mark.next == LEVEL) {
-                let _found_at_the_next_start = std::fs::remove_dir_all(folder);
-                continue;
-            }
-            if self.cursors[shard].is_none() {
-                let whole = 2 * place_bytes(self.marks.len()) as u64;
-                let made = self.disks[shard].create(cursors::FILE, whole);
-                self.cursors[shard] = made.ok().map(|file| Cursors::new(file, 0));
-            }
-            if let Some(cursors) = &mut self.cursors[shard] {
-                let _older_ones_stay = cursors.save(&self.marks);
-            }
+        };
+        let marks: Vec<Mark> = spool.board.desks.iter().enumerate().map(mark).collect();
+        let is_saved = old_log::save_last(folder, &marks).is_ok();
+        if is_saved && marks.iter().all(|mark| mark.next == LEVEL) {
+            done.push(folder);
         }
+    }
+    for folder in done {
+        let _found_at_the_next_start = std::fs::remove_dir_all(folder);
     }
 }
 
@@ -294,9 +274,16 @@ pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Kee
         .iter()
         .map(|plan| plan.owed_bytes_max)
         .collect();
+    let is_lasting = spool.plan.dir.is_some();
     let rules = Rules {
         when_full: spool.plan.when_full,
-        sync_first: spool.plan.fsync == Fsync::Always && spool.plan.dir.is_some(),
+        sync_first: spool.plan.fsync == Fsync::Always && is_lasting,
+        lasting: is_lasting,
+        power_loss_max: match spool.plan.fsync {
+            Fsync::Always => Some(0),
+            Fsync::Every(between) => Some(u64::try_from(between.as_nanos()).unwrap_or(u64::MAX)),
+            Fsync::Never => None,
+        },
         write_through_bytes: limits::WRITE_THROUGH_BYTES_MIN,
     };
     let track = Arc::clone(&spool.tracks[number]);

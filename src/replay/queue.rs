@@ -66,15 +66,19 @@ impl<'a, G: Ground> Queue<'a, G> {
     /// Begins where the cursors stand.
     pub fn rewind(&mut self) {
         self.runs.clear();
-        for track in self.ground.old_logs() {
-            let Some(name) = track.names.iter().position(|name| *name == self.label) else {
+        let old = self.ground.old_logs();
+        for track in &old {
+            let Some(name) = track.place_of(self.label) else {
                 continue;
             };
             let next = track.cursor(name);
             if next == LEVEL {
                 continue;
             }
-            let source = Source::new(track, name, next, 0);
+            let had = old.iter().filter(|other| other.run == track.run);
+            let had = had.filter_map(|other| Some(other.had(other.place_of(self.label)?)));
+            let from_order = had.max().unwrap_or(0);
+            let source = Source::new(Arc::clone(track), name, next, from_order);
             match self.runs.last_mut() {
                 Some(run) if run[0].track.run == source.track.run => run.push(source),
                 _ => self.runs.push(vec![source]),
@@ -212,6 +216,11 @@ impl<'a, G: Ground> Queue<'a, G> {
 
     /// What was taken is done with: the cursors move behind it.
     pub fn settle(&mut self, records: usize, bytes: usize) {
+        // What was taken was the oldest of all logs of the run; they all know before one of them moves on.
+        let had = self.sources().iter().map(Source::taken).max().unwrap_or(0);
+        for source in self.sources() {
+            source.has_had(had);
+        }
         for source in self.sources() {
             source.settle();
         }

@@ -96,7 +96,7 @@ impl Archive {
                     track: Arc::clone(track),
                     folder: None,
                     cursors: None,
-                    counter: 0,
+                    newest: None,
                     marks: vec![Mark::default(); track.names.len()],
                 });
             }
@@ -131,6 +131,8 @@ impl Archive {
                 archive.logs.push(log);
             }
         }
+        let tracks: Vec<_> = archive.logs.iter().map(|log| &log.track).collect();
+        pass_older(&tracks);
         Ok(archive)
     }
 
@@ -171,7 +173,28 @@ impl Archive {
     /// Saves the cursors, and removes what nobody needs. Waits for the disk. Once per tick, off the
     /// shards.
     pub fn tick(&mut self) {
-        self.logs.retain_mut(|log| !log.tick());
+        let mut unsaved = 0;
+        for log in &mut self.logs {
+            unsaved += usize::from(!log.save());
+        }
+        if unsaved == 0 {
+            self.logs.retain_mut(|log| !log.let_go());
+        }
+    }
+}
+
+/// What has begun with a run is done with all runs before it, whatever their marks say.
+pub fn pass_older<F>(tracks: &[&Arc<Track<F>>]) {
+    for track in tracks {
+        for (place, name) in track.names.iter().enumerate() {
+            let has_begun = |other: &Track<F>| {
+                let had = other.place_of(name).map(|place| other.had(place));
+                other.run > track.run && had.is_some_and(|had| had > 0)
+            };
+            if tracks.iter().any(|other| has_begun(other)) {
+                track.set_cursor(place, DONE);
+            }
+        }
     }
 }
 

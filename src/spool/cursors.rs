@@ -1,22 +1,25 @@
-//! Where each backend stands in a log, on disk: two places that are written in turn. Pure.
+//! Where each backend stands in a log, on disk. Pure.
 //!
 //! ```text
-//!   0  8  "ircursor"    8  8  counter    16  4  count of names    20  4  zero
-//!  24     per name: next sequence, owed records, owed bytes: 8 bytes each
+//!   0  8  "ircurs2\n"   8  8  counter    16  4  count of names    20  4  zero
+//!  24     per name: next sequence, owed records, owed bytes, order below which it has everything of
+//!         the run: 8 bytes each
 //!  -4  4  CRC32C of all before it; zeros up to a multiple of 512
 //! ```
 //!
-//! The place with the higher counter counts; one that was torn by a power cut leaves the other.
+//! There are three places, and the whole one with the highest counter counts. Neither the newest that is
+//! safe from a power cut nor one that is being synced is written over, so that a torn one leaves these.
 //! A cursor that is too old costs a replay of what the backend has; it never costs a write.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::spool::disk::DiskFile;
 use crate::spool::record::{checksum, u32_at, u64_at};
 
-const MAGIC: &[u8; 8] = b"ircursor";
+const MAGIC: &[u8; 8] = b"ircurs2\n";
 const FIXED: usize = 24;
-const EACH: usize = 24;
+const EACH: usize = 32;
 /// The name of the file in a log's folder.
 pub const FILE: &str = "cursors";
 
@@ -29,9 +32,14 @@ pub struct Mark {
     pub records: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// The order below which it has everything, of all logs of the run.
+    pub had: u64,
 }
 
-/// Bytes of one of the two places.
+/// Places in a file.
+pub const PLACES: usize = 3;
+
+/// Bytes of one of them.
 pub fn place_bytes(names: usize) -> usize {
     (FIXED + names * EACH + 4).next_multiple_of(512)
 }
@@ -44,7 +52,7 @@ fn encode(counter: u64, marks: &[Mark], out: &mut Vec<u8>) {
     out.extend_from_slice(&count.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     for mark in marks {
-        for number in [mark.next, mark.records, mark.bytes] {
+        for number in [mark.next, mark.records, mark.bytes, mark.had] {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
@@ -68,39 +76,81 @@ pub fn decode(place: &[u8]) -> Option<(u64, Vec<Mark>)> {
         next: u64_at(mark, 0),
         records: u64_at(mark, 8),
         bytes: u64_at(mark, 16),
+        had: u64_at(mark, 24),
     });
     Some((u64_at(place, 8), marks.collect()))
 }
 
+/// The newest marks in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newest {
+    /// Their number.
+    pub counter: u64,
+    /// Their place.
+    pub place: usize,
+    /// The marks, one per name.
+    pub marks: Vec<Mark>,
+}
+
 /// The newest marks in a file's bytes, for so many names.
-pub fn newest(file: &[u8], names: usize) -> Option<(u64, Vec<Mark>)> {
-    let bytes = place_bytes(names);
-    let places = file.chunks(bytes).take(2).filter_map(decode);
-    places
-        .filter(|(_, marks)| marks.len() == names)
-        .max_by_key(|place| place.0)
+pub fn newest(file: &[u8], names: usize) -> Option<Newest> {
+    let places = file.chunks(place_bytes(names)).take(PLACES).enumerate();
+    let whole = places.filter_map(|(place, bytes)| {
+        let (counter, marks) = decode(bytes)?;
+        (marks.len() == names).then_some(Newest {
+            counter,
+            place,
+            marks,
+        })
+    });
+    whole.max_by_key(|newest| newest.counter)
 }
 
 /// The file that holds them.
 pub struct Cursors<F> {
-    file: F,
+    file: Arc<F>,
     counter: u64,
     saved: Vec<Mark>,
     bytes: Vec<u8>,
+    /// The place of the newest marks, of the newest that are safe from a power cut, and of those that are
+    /// being synced.
+    place: usize,
+    safe: Option<usize>,
+    syncing: Option<usize>,
 }
 
 impl<F: DiskFile> Cursors<F> {
-    /// Marks in `file`, of which the newest are numbered `counter`.
-    pub fn new(file: F, counter: u64) -> Self {
+    /// Marks in `file`, behind the `newest` that are there.
+    pub fn new(file: F, newest: Option<&Newest>) -> Self {
         Self {
-            file,
-            counter,
+            file: Arc::new(file),
+            counter: newest.map_or(0, |newest| newest.counter),
             saved: Vec::new(),
             bytes: Vec::new(),
+            place: 0,
+            safe: newest.map(|newest| newest.place),
+            syncing: None,
         }
     }
 
-    /// Saves marks, if they are not those saved last. Once per tick.
+    /// Whether the newest marks are safe from a power cut.
+    pub fn is_safe(&self) -> bool {
+        self.safe == Some(self.place)
+    }
+
+    /// The file, which is to be synced now: see [`Cursors::synced`].
+    pub fn syncing(&mut self) -> &Arc<F> {
+        self.syncing = Some(self.place);
+        &self.file
+    }
+
+    /// The sync that was begun last has ended well.
+    pub fn synced(&mut self) {
+        self.safe = self.syncing.take().or(self.safe);
+    }
+
+    /// Saves marks, if they are not those saved last. Once per tick. Safe from a kill then, and from a power
+    /// cut once the file is synced.
     ///
     /// # Errors
     /// What the disk says.
@@ -110,8 +160,10 @@ impl<F: DiskFile> Cursors<F> {
         }
         self.counter += 1;
         encode(self.counter, marks, &mut self.bytes);
-        let at = (self.counter % 2) * self.bytes.len() as u64;
-        self.file.write_at(&self.bytes, at)?;
+        let is_free = |place: &usize| ![self.safe, self.syncing].contains(&Some(*place));
+        self.place = (0..PLACES).find(is_free).unwrap_or(self.place);
+        let at = self.place * self.bytes.len();
+        self.file.write_at(&self.bytes, at as u64)?;
         self.saved.clear();
         self.saved.extend_from_slice(marks);
         Ok(())
@@ -120,34 +172,106 @@ impl<F: DiskFile> Cursors<F> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mark, encode, newest, place_bytes};
+    #![allow(clippy::disallowed_types)] // a file in a test
+
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::{Cursors, Mark, decode, encode, newest, place_bytes};
+    use crate::spool::disk::DiskFile;
+
+    fn marks(next: u64) -> Vec<Mark> {
+        let mark = Mark {
+            next,
+            records: 1,
+            bytes: 2,
+            had: 3,
+        };
+        vec![mark; 3]
+    }
 
     #[test]
     fn the_newest_whole_place_counts() {
-        let marks = |next| {
-            vec![
-                Mark {
-                    next,
-                    records: 1,
-                    bytes: 2
-                };
-                3
-            ]
-        };
         let (mut old, mut new) = (Vec::new(), Vec::new());
         encode(4, &marks(40), &mut old);
         encode(5, &marks(50), &mut new);
         assert_eq!(old.len(), place_bytes(3));
+        let found = |file: &[u8]| {
+            newest(file, 3).map(|newest| (newest.counter, newest.place, newest.marks))
+        };
         let file = [old.clone(), new.clone()].concat();
-        assert_eq!(newest(&file, 3), Some((5, marks(50))));
+        assert_eq!(found(&file), Some((5, 1, marks(50))));
         assert_eq!(newest(&file, 2), None, "another count of names");
-        for bit in 0..(24 + 3 * 24 + 4) * 8 {
+        for bit in 0..(24 + 3 * 32 + 4) * 8 {
             let mut torn = new.clone();
             torn[bit / 8] ^= 1 << (bit % 8);
             let file = [old.clone(), torn].concat();
-            assert_eq!(newest(&file, 3), Some((4, marks(40))), "bit {bit}");
+            assert_eq!(found(&file), Some((4, 0, marks(40))), "bit {bit}");
         }
-        assert_eq!(newest(&[], 3), None);
-        assert_eq!(newest(&[0; 4096], 3), None);
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[0; 4096]), None);
+    }
+
+    #[derive(Clone, Default)]
+    struct Bytes(Arc<Mutex<Vec<u8>>>);
+
+    impl DiskFile for Bytes {
+        fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+            let at = usize::try_from(at).unwrap();
+            let whole = &mut *self.0.lock().unwrap();
+            whole.resize(whole.len().max(at + bytes.len()), 0);
+            whole[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn cut(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_safe_and_what_is_being_synced_is_not_written_over() {
+        let file = Bytes::default();
+        let mut cursors = Cursors::new(file.clone(), None);
+        let places = || {
+            let whole = file.0.lock().unwrap();
+            let decoded = whole.chunks(place_bytes(3)).map(decode);
+            decoded
+                .map(|place| place.map_or(0, |(_, marks)| marks[0].next))
+                .collect::<Vec<_>>()
+        };
+        let mut save = |next| cursors.save(&marks(next)).unwrap();
+        save(1);
+        save(2);
+        assert_eq!(places(), [2], "nothing is safe: a kill tears nothing");
+        assert!(!cursors.is_safe());
+        cursors.syncing();
+        cursors.save(&marks(3)).unwrap();
+        cursors.save(&marks(4)).unwrap();
+        assert_eq!(places(), [2, 4]);
+        cursors.synced();
+        assert!(!cursors.is_safe(), "4 is not");
+        cursors.syncing();
+        cursors.save(&marks(5)).unwrap();
+        assert_eq!(places(), [2, 4, 5]);
+        cursors.synced();
+        cursors.save(&marks(6)).unwrap();
+        assert_eq!(places(), [6, 4, 5]);
+        cursors.syncing();
+        cursors.synced();
+        assert!(cursors.is_safe());
+        let found = newest(&file.0.lock().unwrap(), 3).unwrap();
+        assert_eq!((found.counter, found.place), (6, 0));
+        let mut again = Cursors::new(file.clone(), Some(&found));
+        again.save(&marks(7)).unwrap();
+        assert_eq!(places(), [6, 7, 5], "what was found is not written over");
     }
 }

@@ -96,6 +96,10 @@ pub struct Rules {
     pub when_full: WhenFull,
     /// A client hears success only when its write is safe from a power cut.
     pub sync_first: bool,
+    /// Somebody reads it after a kill.
+    pub lasting: bool,
+    /// What is younger, in nanoseconds, a power cut may take; whatever there is, where nothing is said.
+    pub power_loss_max: Option<u64>,
     /// A record whose body has so many bytes is written at once, from where it lies, and not gathered.
     pub write_through_bytes: usize,
 }

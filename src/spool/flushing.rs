@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::spool::disk::Disk;
 use crate::spool::door::DiskChange;
 use crate::spool::keeper::Keeper;
-use crate::spool::log::{Log, Syncing};
+use crate::spool::log::Log;
 use crate::spool::record::Parts;
+use crate::spool::syncing::Syncing;
 
 /// What a flush is stamped with: the order, read now from the clock that all shards share, and
 /// milliseconds since 1970.
@@ -153,7 +154,9 @@ impl<D: Disk> Keeper<D> {
     /// Waits until something is not safe from a power cut.
     pub async fn unsynced(&self) {
         let is_off = || self.failing.get() && !self.sync_failed.get();
-        while self.synced.get() >= self.flushed.get() || is_off() {
+        // A disk that is full is synced for its marks: they let go of files, which makes room.
+        let has_marks = || !self.log.borrow().has_safe_marks();
+        while !has_marks() && (self.synced.get() >= self.flushed.get() || is_off()) {
             self.news().await;
         }
     }
@@ -163,9 +166,14 @@ impl<D: Disk> Keeper<D> {
         self.flushed.get()
     }
 
-    /// What a sync has to do so that no power cut loses a record below the sequence `up_to`.
+    /// What a sync has to do so that no power cut loses a record below the sequence `up_to`: no more than
+    /// to make the marks safe, for what everybody has by now.
     pub fn syncing(&self, up_to: u64) -> Syncing<D> {
-        self.log.borrow().syncing(0, up_to)
+        let needed = match self.sync_failed.get() {
+            true => 0, // whether it can again is to be seen
+            false => self.marked.get(),
+        };
+        self.log.borrow_mut().syncing(needed, up_to)
     }
 
     /// A sync has ended; what the disk said.
@@ -175,6 +183,7 @@ impl<D: Disk> Keeper<D> {
             Ok(()) => {
                 self.log.borrow_mut().synced(done);
                 self.synced.set(self.synced.get().max(done.up_to));
+                self.safe.set(self.safe.get().max(done.needed));
                 match failed_before {
                     true => DiskChange::Recovered,
                     false => DiskChange::None,

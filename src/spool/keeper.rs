@@ -19,12 +19,12 @@ use futures_lite::future::poll_fn;
 use crate::limits;
 use crate::plan::{BackendId, WhenFull};
 use crate::spool::board::{Board, Mode, State};
+use crate::spool::cursors::Mark;
 use crate::spool::disk::Disk;
 use crate::spool::door::{DiskChange, Door, Gates, Keep, Kept, Rules};
 use crate::spool::ledger::{Change, Entry, Fate, Heard, Ledger};
 use crate::spool::log::Log;
 use crate::spool::record::Parts;
-use crate::spool::spares::Doomed;
 use crate::spool::track::{LEVEL, NONE, Track};
 
 /// One shard's spool.
@@ -42,6 +42,10 @@ pub struct Keeper<D: Disk> {
     /// Per backend: sends that are under way or held.
     outstanding: RefCell<Vec<usize>>,
     pub(super) last_order: Cell<u64>,
+    /// What nobody needs lies below: as marks on file say, and as those that are safe from a power cut say.
+    pub(super) marked: Cell<u64>,
+    pub(super) safe: Cell<u64>,
+    pub(super) marks: RefCell<Vec<Mark>>,
     pub(super) flushed: Cell<u64>,
     pub(super) synced: Cell<u64>,
     pub(super) untold: RefCell<DiskChange>,
@@ -82,6 +86,9 @@ impl<D: Disk> Keeper<D> {
             seen: RefCell::new(seen),
             board,
             last_order: Cell::new(0),
+            marked: Cell::new(0),
+            safe: Cell::new(0),
+            marks: RefCell::default(),
             flushed: Cell::new(0),
             synced: Cell::new(0),
             untold: RefCell::new(DiskChange::None),
@@ -388,46 +395,5 @@ impl<D: Disk> Keeper<D> {
         if new.is_empty() {
             *new = waiters; // the buffer is used again
         }
-    }
-
-    /// Housekeeping: lets go of what is settled, on all shards and on disk. `order` is now, on the
-    /// clock of [`Keeper::flush`]. Once per tick.
-    pub fn tick(&self, order: u64) {
-        self.look();
-        self.let_go(order);
-        self.wake();
-    }
-
-    /// Lets go of what is settled, so that its files are written anew while the CPU still has them in its
-    /// caches. Once per tick and once per segment.
-    pub(super) fn let_go(&self, order: u64) {
-        let flushed = self.flushed.get();
-        let ledger = &mut *self.ledger.borrow_mut();
-        let level = |door: u16| {
-            let outputs = &self.doors[usize::from(door)];
-            let bits = outputs.outputs.iter().enumerate();
-            bits.fold(0, |mask, (i, id)| {
-                mask | u64::from(self.track.cursor(id.0) == LEVEL) << i
-            }) & outputs.spooled
-        };
-        let unsettled = ledger.unsettled(flushed, level);
-        // What is not flushed yet will have a later order than anything flushed.
-        let own = unsettled.unwrap_or_else(|| order.saturating_sub(1));
-        self.board.horizons[self.shard].set(own);
-        ledger.release(self.board.horizon());
-        self.track.publish_level(ledger.first());
-        let needed = self.needed(ledger.first());
-        self.log.borrow_mut().release(needed);
-    }
-
-    /// Files that are to be removed, if there are any. Once per tick.
-    pub fn doomed(&self) -> Option<Doomed<D>> {
-        self.log.borrow_mut().spares.doomed()
-    }
-
-    /// The sequence of the first record that somebody may need.
-    pub(super) fn needed(&self, ledger_first: u64) -> u64 {
-        let cursors = (0..self.places.len()).map(|name| self.track.cursor(name));
-        cursors.fold(ledger_first, u64::min)
     }
 }

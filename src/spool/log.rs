@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits;
+use crate::spool::cursors::{self, Cursors, Mark, PLACES, place_bytes};
 use crate::spool::disk::{Disk, DiskFile};
 use crate::spool::record::{self, Parts, VOID};
 use crate::spool::segment::Head;
@@ -24,8 +25,8 @@ use crate::spool::track::{NONE, Segment, Track};
 
 /// The log that a shard writes to.
 pub struct Log<D: Disk> {
-    disk: Arc<D>,
-    track: Arc<Track<D::File>>,
+    pub(super) disk: Arc<D>,
+    pub(super) track: Arc<Track<D::File>>,
     segment_bytes: u64,
     /// The segment that is written to.
     open: Option<Open<D::File>>,
@@ -33,11 +34,13 @@ pub struct Log<D: Disk> {
     buffer: Vec<u8>,
     /// Files that nobody needs.
     pub(super) spares: Spares<D>,
+    /// Where backends stand, once that was said.
+    pub(super) cursors: Option<Cursors<D::File>>,
     /// Segments that are not safe from a power cut yet.
-    unsynced: Vec<Arc<Segment<D::File>>>,
+    pub(super) unsynced: Vec<Arc<Segment<D::File>>>,
     /// Files made, and how many of their names are safe from a power cut.
-    made: u64,
-    made_safe: u64,
+    pub(super) made: u64,
+    pub(super) made_safe: u64,
 }
 
 struct Open<F> {
@@ -68,6 +71,7 @@ impl<D: Disk> Log<D> {
             segment_bytes,
             open: None,
             buffer: Vec::new(),
+            cursors: None,
             unsynced: Vec::new(),
             made: 0,
             made_safe: 0,
@@ -100,7 +104,7 @@ impl<D: Disk> Log<D> {
         record::encode_head(&mut head, sequence, parts);
         let zeros = record::seal_around(&mut head, parts.body, order, wall_ms);
         let bytes = parts.record_bytes() as u64;
-        let put = self.room_for(bytes, sequence).and_then(|open| {
+        let put = self.room_for(bytes, sequence, order).and_then(|open| {
             let pieces = [&head, parts.body, zeros];
             open.segment.file.write_pieces_at(pieces, open.at)?;
             Ok(open)
@@ -171,7 +175,7 @@ impl<D: Disk> Log<D> {
         let mut rest = buffer;
         while !rest.is_empty() {
             let bytes = record::seal(rest, order, wall_ms);
-            let mut open = self.room_for(bytes as u64, sequence)?;
+            let mut open = self.room_for(bytes as u64, sequence, order)?;
             // What fits goes in one write.
             let mut chunk = bytes;
             while chunk < rest.len() {
@@ -198,7 +202,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// The open segment if a record of `bytes` fits, else a new one that begins with `sequence`.
-    fn room_for(&mut self, bytes: u64, sequence: u64) -> io::Result<Open<D::File>> {
+    fn room_for(&mut self, bytes: u64, sequence: u64, order: u64) -> io::Result<Open<D::File>> {
         if let Some(open) = &self.open
             && open.at + bytes <= open.room
         {
@@ -222,6 +226,7 @@ impl<D: Disk> Log<D> {
         let segment = Arc::new(Segment {
             name,
             first: sequence,
+            opened: order,
             records_at,
             ends_at: AtomicU64::new(NONE),
             file,
@@ -300,13 +305,38 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Removes segments that hold nothing from `needed` on. Returns how many went.
-    pub fn release(&mut self, needed: u64) -> usize {
+    /// Whether anything was ever written.
+    pub fn has_segments(&self) -> bool {
+        !self.track.segments.load().is_empty()
+    }
+
+    /// Says on file where backends stand, if it was not said yet.
+    ///
+    /// # Errors
+    /// What the disk says; then the last ones are still there.
+    pub fn save(&mut self, marks: &[Mark]) -> io::Result<()> {
+        if self.cursors.is_none() {
+            let bytes = (PLACES * place_bytes(marks.len())) as u64;
+            let file = self.disk.create(cursors::FILE, bytes)?;
+            self.made += 1;
+            self.cursors = Some(Cursors::new(file, None));
+        }
+        self.cursors
+            .as_mut()
+            .map_or(Ok(()), |cursors| cursors.save(marks))
+    }
+
+    /// Lets go of segments that hold nothing from `needed` on; those that begin with an order before `young`
+    /// only if they hold nothing from `safe` on. Returns how many went.
+    pub fn release(&mut self, needed: u64, safe: u64, young: u64) -> usize {
         let segments = self.track.segments.load_full();
         let last_behind = segments.len().saturating_sub(1);
         let gone = segments[..]
             .windows(2)
-            .take_while(|pair| pair[1].first <= needed)
+            .take_while(|pair| {
+                let is_young = pair[0].opened >= young;
+                pair[1].first <= if is_young { needed } else { needed.min(safe) }
+            })
             .count()
             .min(last_behind);
         if gone == 0 {
@@ -329,69 +359,6 @@ impl<D: Disk> Log<D> {
     fn calm_bytes(&self) -> u64 {
         self.segment_bytes.min(limits::CALM_SEGMENT_BYTES)
     }
-
-    /// What a sync has to do for the records below `up_to`, of which those below `needed` are needed by
-    /// nobody: call [`Syncing::run`] where waiting is allowed, then [`Log::synced`]. Once per sync.
-    pub fn syncing(&self, needed: u64, up_to: u64) -> Syncing<D> {
-        let with_state =
-            |segment: &Arc<Segment<D::File>>| (Arc::clone(segment), segment.is_closed());
-        let is_needed = |segment: &&Arc<Segment<D::File>>| needed < up_to && segment.first < up_to;
-        let segments: Vec<_> = self
-            .unsynced
-            .iter()
-            .filter(is_needed)
-            .map(with_state)
-            .collect();
-        Syncing {
-            up_to,
-            disk: Arc::clone(&self.disk),
-            names: self.made > self.made_safe && !segments.is_empty(),
-            made: if segments.is_empty() { 0 } else { self.made },
-            segments,
-        }
-    }
-
-    /// A sync has ended well: what was closed when it began needs no other.
-    pub fn synced(&mut self, done: &Syncing<D>) {
-        self.made_safe = self.made_safe.max(done.made);
-        let is_done = |segment: &Arc<Segment<D::File>>| {
-            let mut synced = done.segments.iter();
-            synced.any(|(synced, closed)| *closed && synced.first == segment.first)
-        };
-        self.unsynced.retain(|segment| !is_done(segment));
-    }
-}
-
-/// A sync under way.
-pub struct Syncing<D: Disk> {
-    disk: Arc<D>,
-    /// With each, whether it was closed when the sync began.
-    segments: Vec<(Arc<Segment<D::File>>, bool)>,
-    made: u64,
-    names: bool,
-    /// The sequence behind the last record that it makes safe.
-    pub up_to: u64,
-}
-
-impl<D: Disk> Syncing<D> {
-    /// Whether the disk has to do anything.
-    pub fn has_work(&self) -> bool {
-        !self.segments.is_empty()
-    }
-
-    /// Waits for the disk. Never on a shard.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn run(&self) -> io::Result<()> {
-        for (segment, _) in &self.segments {
-            segment.file.sync()?;
-        }
-        if self.names {
-            self.disk.sync_names()?;
-        }
-        Ok(())
-    }
 }
 
 /// What a closed segment need not give back: this part of its size. Cutting a file and making it longer
@@ -403,7 +370,7 @@ pub fn segment_name(first: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::Log;
@@ -411,8 +378,8 @@ mod tests {
     use crate::spool::record::Parts;
     use crate::spool::track::Track;
 
-    #[test]
-    fn a_sync_has_nothing_to_do_for_what_nobody_needs() {
+    /// Three records, each in a segment of its own, with the orders 10, 20 and 30.
+    pub(in crate::spool) fn three() -> Log<Place> {
         let track = Arc::new(Track::new(1, 0, vec!["a".into()]));
         let mut log = Log::new(Place::Memory, track, 64 * 1024);
         let body = [b'x'; 40 * 1024];
@@ -427,24 +394,29 @@ mod tests {
         };
         for sequence in 0..3 {
             log.append(sequence, &parts);
-            log.flush(sequence, sequence, 0, |_, _| {}).unwrap(); // a segment each
+            log.flush(sequence, 10 * (sequence + 1), 0, |_, _| {})
+                .unwrap();
         }
-        let files = |needed, up_to| log.syncing(needed, up_to).segments.len();
-        assert_eq!(files(0, 3), 3);
-        assert_eq!(files(0, 2), 2, "what came later has time");
+        log
+    }
+
+    #[test]
+    fn what_is_old_goes_only_once_marks_are_safe() {
+        assert_eq!(three().release(2, 0, 0), 2, "a power cut may take all");
+        assert_eq!(three().release(2, 0, u64::MAX), 0, "it may take nothing");
+        assert_eq!(three().release(2, 1, u64::MAX), 1);
+        assert_eq!(three().release(2, 2, u64::MAX), 2);
         assert_eq!(
-            files(1, 2),
-            2,
-            "a file that is needed no more is let go by others"
+            three().release(1, 2, u64::MAX),
+            1,
+            "somebody needs the second"
         );
-        assert_eq!(files(2, 2), 0);
-        assert!(!log.syncing(3, 3).has_work());
-        assert!(log.syncing(2, 3).has_work());
-        let nothing = log.syncing(3, 3);
-        log.synced(&nothing);
-        assert_eq!(log.syncing(0, 3).segments.len(), 3, "nothing was made safe");
-        let all = log.syncing(0, 3);
-        log.synced(&all);
-        assert_eq!(log.syncing(0, 3).segments.len(), 1, "the open one");
+        let mut log = three();
+        assert_eq!(
+            log.release(2, 0, 20),
+            0,
+            "what is young waits for what is old"
+        );
+        assert_eq!(log.release(2, 1, 20), 2);
     }
 }

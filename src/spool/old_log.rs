@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits;
-use crate::spool::cursors::{self, Cursors, Mark};
-use crate::spool::disk::PlaceFile;
+use crate::spool::cursors::{self, Cursors, Mark, Newest};
+use crate::spool::disk::{DiskFile, PlaceFile};
+use crate::spool::letting_go::old_mark_of;
 use crate::spool::segment::{Head, HeadFound};
 use crate::spool::track::{LEVEL, NONE, Segment, Track};
 use crate::spool::unusable::{Unusable, disk};
@@ -27,8 +28,8 @@ pub struct OldLog {
     pub(super) folder: Option<PathBuf>,
     /// Where they are saved; `None` where the spool is only looked at.
     pub(super) cursors: Option<Cursors<PlaceFile>>,
-    /// The number of the newest ones on disk.
-    pub(super) counter: u64,
+    /// The newest ones on disk, as they were found.
+    pub(super) newest: Option<Newest>,
     pub(super) marks: Vec<Mark>,
 }
 
@@ -105,11 +106,15 @@ fn open_log(
     found: Vec<(u64, String, fs::File)>,
 ) -> OldLog {
     let marks = fs::read(folder.join(cursors::FILE)).unwrap_or_default();
-    let (counter, marks) = cursors::newest(&marks, names.len())
-        .unwrap_or_else(|| (0, vec![Mark::default(); names.len()]));
+    let newest = cursors::newest(&marks, names.len());
+    let unknown = || vec![Mark::default(); names.len()];
+    let marks = newest
+        .as_ref()
+        .map_or_else(unknown, |newest| newest.marks.clone());
     let track = Track::new(run, shard, names);
     for (cursor, mark) in track.cursors.iter().zip(&marks) {
         cursor.next.store(mark.next, Ordering::Relaxed);
+        cursor.had.store(mark.had, Ordering::Relaxed);
         cursor.records.store(mark.records, Ordering::Relaxed);
         cursor.bytes.store(mark.bytes, Ordering::Relaxed);
     }
@@ -118,6 +123,7 @@ fn open_log(
         Arc::new(Segment {
             name,
             first,
+            opened: 0,
             records_at: records_at as u64,
             ends_at: AtomicU64::new(ends_at),
             file: Arc::new(file.into()),
@@ -129,7 +135,7 @@ fn open_log(
         track: Arc::new(track),
         folder: Some(folder),
         cursors: None,
-        counter,
+        newest,
         marks,
     }
 }
@@ -149,6 +155,39 @@ pub(super) fn close(track: &Track<PlaceFile>) {
         }
     }
     track.end.store(END_OF_OLD, Ordering::Relaxed);
+}
+
+/// Waits for the disk, if anything is to be made safe; whether all is.
+fn make_safe(cursors: &mut Cursors<PlaceFile>) -> bool {
+    if !cursors.is_safe() && cursors.syncing().sync().is_ok() {
+        cursors.synced();
+    }
+    cursors.is_safe()
+}
+
+/// Saves where backends stand in a log that is written to no more, in its folder.
+///
+/// # Errors
+/// What the disk says; then older ones are still there.
+pub fn save_last(folder: &Path, marks: &[Mark]) -> io::Result<()> {
+    let path = folder.join(cursors::FILE);
+    let found = fs::read(&path).unwrap_or_default();
+    let found = cursors::newest(&found, marks.len());
+    let mut cursors = Cursors::new(open_cursors(folder)?.into(), found.as_ref());
+    cursors.save(marks)?;
+    match make_safe(&mut cursors) {
+        true => Ok(()),
+        false => Err(io::Error::other("not synced")),
+    }
+}
+
+fn open_cursors(folder: &Path) -> io::Result<fs::File> {
+    fs::File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.join(cursors::FILE))
 }
 
 /// The sequence of the first record of a segment, from the name of its file.
@@ -197,15 +236,9 @@ pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, 
 impl OldLog {
     fn open_cursors(&mut self) {
         let Some(folder) = &self.folder else { return };
-        let file = fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(folder.join(cursors::FILE));
-        self.cursors = file
-            .ok()
-            .map(|file| Cursors::new(file.into(), self.counter));
+        let file = open_cursors(folder);
+        let newest = self.newest.as_ref();
+        self.cursors = file.ok().map(|file| Cursors::new(file.into(), newest));
     }
 
     /// Where it lies; nowhere in memory.
@@ -224,24 +257,27 @@ impl OldLog {
         Some(self.folder.as_ref()?.join(&segments.last()?.name))
     }
 
-    /// Saves the cursors, removes what all have passed; whether nothing of the log is left.
-    pub(super) fn tick(&mut self) -> bool {
+    /// Saves where backends stand; whether that is on file, and safe from a power cut.
+    pub(super) fn save(&mut self) -> bool {
         for (place, mark) in self.marks.iter_mut().enumerate() {
-            let next = self.track.cursor(place);
-            if next != mark.next {
-                *mark = Mark {
-                    next,
-                    ..Mark::default() // how much is left is known to who replays it
-                };
+            let now = old_mark_of(&self.track, place);
+            if (now.next, now.had) != (mark.next, mark.had) {
+                *mark = now; // how much is left is known to who replays it
             }
         }
+        match &mut self.cursors {
+            Some(cursors) => cursors.save(&self.marks).is_ok() && make_safe(cursors),
+            None => true,
+        }
+    }
+
+    /// Removes what all have passed; whether nothing of the log is left. After [`OldLog::save`] of all logs:
+    /// what one of them forgets, the others know that everybody has.
+    pub(super) fn let_go(&mut self) -> bool {
         let needed = self.marks.iter().map(|mark| mark.next).min();
         if needed.is_none_or(|needed| needed == DONE) {
             let folder = self.folder.as_ref();
             return folder.is_none_or(|folder| fs::remove_dir_all(folder).is_ok());
-        }
-        if let Some(cursors) = &mut self.cursors {
-            let _older_ones_stay = cursors.save(&self.marks);
         }
         let segments = self.track.segments.load_full();
         let passed = |pair: &&[Arc<Segment<PlaceFile>>]| Some(pair[1].first) <= needed;

@@ -64,6 +64,8 @@ pub struct Source<F> {
     from_order: u64,
     /// The sequence of the next record that was not looked at.
     next: u64,
+    /// The order of the record that was taken last.
+    taken: u64,
     segment: Option<Arc<Segment<F>>>,
     /// Where `buffer` begins in the segment.
     at: u64,
@@ -111,6 +113,7 @@ impl<F: DiskFile> Source<F> {
             name,
             from_order,
             next,
+            taken: 0,
             segment: None,
             at: 0,
             buffer: Vec::new(),
@@ -251,12 +254,25 @@ impl<F: DiskFile> Source<F> {
 
     /// Passes the record that is ready.
     pub fn take(&mut self) {
-        if let Some((bytes, sequence)) = self.record().map(|record| (record.bytes, record.sequence))
+        let record = self.record();
+        if let Some((bytes, sequence, order)) =
+            record.map(|record| (record.bytes, record.sequence, record.order))
         {
             self.used += bytes;
             self.next = sequence + 1;
+            self.taken = order;
             self.ready = false;
         }
+    }
+
+    /// The order of the record that was taken last; 0 before the first.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The backend has everything of the run that is older than `order`.
+    pub fn has_had(&self, order: u64) {
+        self.track.has_had(self.name, order);
     }
 
     /// Moves the backend's cursor behind what was taken.
@@ -415,6 +431,7 @@ mod tests {
             Arc::new(Segment {
                 name: String::new(),
                 first,
+                opened: 0,
                 records_at: 0,
                 ends_at: AtomicU64::new(bytes.len() as u64),
                 file: Arc::new(Bytes(bytes)),

@@ -21,6 +21,8 @@ pub struct Segment<F> {
     pub name: String,
     /// Sequence of its first record.
     pub first: u64,
+    /// The order of its first record; 0 where that is unknown.
+    pub opened: u64,
     /// Where its records begin.
     pub records_at: u64,
     /// Where they end; [`NONE`] while it is written to.
@@ -41,6 +43,8 @@ impl<F> Segment<F> {
 pub struct Cursor {
     /// The sequence of the first record that it may lack; [`LEVEL`].
     pub next: AtomicU64,
+    /// It has everything of the whole run that is older than this order: see [`Track::had`].
+    pub had: AtomicU64,
     /// Records it was owed when the log was adopted.
     pub records: AtomicU64,
     /// The same in bytes of bodies.
@@ -75,6 +79,7 @@ impl<F> Track<F> {
     pub fn new(run: u64, shard: u32, names: Vec<String>) -> Self {
         let level = |_: &String| Cursor {
             next: AtomicU64::new(LEVEL),
+            had: AtomicU64::new(0),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         };
@@ -113,6 +118,11 @@ impl<F> Track<F> {
         self.undecided_sequence.store(sequence, Ordering::Release);
     }
 
+    /// The index of a backend's label among the names.
+    pub fn place_of(&self, label: &str) -> Option<usize> {
+        self.names.iter().position(|name| name == label)
+    }
+
     /// Where a backend stands: a sequence, or [`LEVEL`].
     pub fn cursor(&self, name: usize) -> u64 {
         self.cursors[name].next.load(Ordering::Acquire)
@@ -121,6 +131,21 @@ impl<F> Track<F> {
     /// Moves a backend's cursor.
     pub fn set_cursor(&self, name: usize, next: u64) {
         self.cursors[name].next.store(next, Ordering::Release);
+    }
+
+    /// The order below which a backend has everything, of all logs of the run; 0 where that is unknown.
+    ///
+    /// What a start delivers again of a run must be all that is newer than something, never a part of it:
+    /// a log that knows where it stands beside one that has forgotten would put an old value above a
+    /// newer one. So this is saved beside the cursors, is never behind what a log lets go of, and the
+    /// highest that any log of a run has saved counts for all of them.
+    pub fn had(&self, name: usize) -> u64 {
+        self.cursors[name].had.load(Ordering::Acquire)
+    }
+
+    /// The backend has everything of the run that is older than `order`. Before a cursor is moved past it.
+    pub fn has_had(&self, name: usize, order: u64) {
+        self.cursors[name].had.fetch_max(order, Ordering::AcqRel);
     }
 
     /// Says from where a backend that is level may lack something after a kill.

@@ -11,11 +11,13 @@ use influxdb_relay::limits;
 use influxdb_relay::plan::{BackendId, WhenFull};
 use influxdb_relay::replay::catch_up::{self, Rules};
 use influxdb_relay::replay::ground::Corpse;
+use influxdb_relay::spool::archive::pass_older;
 use influxdb_relay::spool::board::{Board, Mode};
-use influxdb_relay::spool::cursors::{self, Cursors, Mark, place_bytes};
-use influxdb_relay::spool::disk::Disk;
+use influxdb_relay::spool::cursors::{self, Cursors, Mark};
+use influxdb_relay::spool::disk::DiskFile;
 use influxdb_relay::spool::door;
 use influxdb_relay::spool::keeper::Keeper;
+use influxdb_relay::spool::letting_go::old_mark_of;
 use influxdb_relay::spool::log::Log;
 use influxdb_relay::spool::segment::{Head, HeadFound};
 use influxdb_relay::spool::track::{LEVEL, NONE, Segment, Track};
@@ -86,6 +88,10 @@ pub(crate) enum Plant {
     TailOffByOne,
     NoOrder,
     AnswerBeforeFlush,
+    /// A start goes by what each log has saved, not by what any of the run has.
+    EachLogAlone,
+    /// A sync does nothing.
+    NoSync,
 }
 
 /// What came of a schedule.
@@ -106,11 +112,14 @@ struct Client {
 /// What clients were promised.
 #[derive(Default)]
 struct Account {
-    last: RefCell<BTreeMap<u32, u64>>,
+    /// The last value of each key, and the last that nobody refuses.
+    last: RefCell<BTreeMap<u32, (u64, u64)>>,
     acknowledged: RefCell<BTreeSet<(u32, u64)>>,
     attempted: RefCell<BTreeSet<(u32, u64)>>,
     /// A disk was failing lately: what is acknowledged may be lost to who missed it.
     excused: Cell<bool>,
+    /// How often one began to.
+    spells: Cell<u64>,
 }
 
 /// A running relay.
@@ -205,6 +214,11 @@ impl Scene {
         let board = Arc::new(Board::new(backends, shards, 64, Box::new(|| {})));
         self.disks.sort_by_key(|disk| (disk.0, disk.1));
         let old: Vec<_> = self.disks.iter().filter_map(reopen).collect();
+        if self.plant == Plant::EachLogAlone {
+            let cursors = old.iter().flat_map(|track| &track.cursors);
+            cursors.for_each(|cursor| cursor.had.store(0, Ordering::Relaxed));
+        }
+        pass_older(&old.iter().collect::<Vec<_>>());
         for desk in &board.desks {
             if !old.is_empty() {
                 desk.owe();
@@ -226,6 +240,8 @@ impl Scene {
             let rules = door::Rules {
                 when_full: WhenFull::DropOldest,
                 sync_first: self.sync_first,
+                lasting: true,
+                power_loss_max: self.sync_first.then_some(0),
                 // Some shards gather all, some none, some those that are not long.
                 write_through_bytes: [usize::MAX, 0, 9]
                     [usize::try_from(self.common.dice(3)).unwrap()],
@@ -290,12 +306,13 @@ impl Scene {
             });
             if self.sync_first {
                 let (common, own) = (Rc::clone(&self.common), Rc::clone(keeper));
+                let is_planted = self.plant == Plant::NoSync;
                 self.common.spawn(async move {
                     loop {
                         own.unsynced().await;
                         let syncing = own.syncing(own.end());
                         common.rest(Duration::from_micros(common.dice(500))).await;
-                        let result = syncing.run();
+                        let result = if is_planted { Ok(()) } else { syncing.run() };
                         let failed = result.is_err();
                         own.synced(&syncing, result);
                         if failed {
@@ -305,48 +322,36 @@ impl Scene {
                 });
             }
         }
-        self.spawn_saver(start);
+        self.spawn_archive(start);
     }
 
-    /// Saves cursors now and then, as the spool's thread does.
-    fn spawn_saver(&self, start: &Start) {
+    /// Saves where backends stand in old logs now and then, as the archive does.
+    fn spawn_archive(&self, start: &Start) {
         let common = Rc::clone(&self.common);
-        let own: Vec<_> = start
-            .keepers
+        let mut old: Vec<_> = start
+            .old
             .iter()
-            .map(|keeper| Arc::clone(keeper.track()))
+            .filter_map(|track| {
+                let at = (track.run, track.shard);
+                let disk = self.disks.iter().find(|disk| (disk.0, disk.1) == at)?;
+                let files = disk.2.files();
+                let file = files.get(cursors::FILE)?;
+                let newest = cursors::newest(&file.contents(), track.names.len());
+                let cursors = Cursors::new(file.clone(), newest.as_ref());
+                Some((Arc::clone(track), cursors))
+            })
             .collect();
-        let tracks: Vec<_> = start.old.iter().cloned().chain(own).collect();
-        let disks = self.disks.clone();
         self.common.spawn(async move {
-            let mut files: BTreeMap<(u64, u32), Cursors<SimFile>> = BTreeMap::new();
             loop {
                 common
                     .rest(Duration::from_micros(500 + common.dice(1500)))
                     .await;
-                for track in &tracks {
-                    let at = (track.run, track.shard);
-                    let disk = disks.iter().find(|disk| (disk.0, disk.1) == at).unwrap();
-                    let marks: Vec<Mark> = (0..track.names.len())
-                        .map(|name| Mark {
-                            next: match track.end.load(Ordering::Relaxed) == NONE - 1 {
-                                true => track.cursor(name), // an old log
-                                false => track.restart_at(name),
-                            },
-                            ..Mark::default()
-                        })
+                for (track, cursors) in &mut old {
+                    let marks: Vec<_> = (0..track.names.len())
+                        .map(|name| old_mark_of(track, name))
                         .collect();
-                    let bytes = 2 * place_bytes(marks.len()) as u64;
-                    let known = disk.2.files().get(cursors::FILE).cloned();
-                    let counter = known.as_ref().map_or(0, |file| {
-                        cursors::newest(&file.contents(), marks.len()).map_or(0, |newest| newest.0)
-                    });
-                    let file = known.or_else(|| disk.2.create(cursors::FILE, bytes).ok());
-                    if let Some(file) = file {
-                        let cursors = files
-                            .entry(at)
-                            .or_insert_with(|| Cursors::new(file, counter));
-                        let _older_ones_stay = cursors.save(&marks);
+                    if cursors.save(&marks).is_ok() && cursors.syncing().sync().is_ok() {
+                        cursors.synced();
                     }
                 }
             }
@@ -413,10 +418,10 @@ impl Scene {
                     let is_excused = || {
                         account.excused.get() || board.failing.iter().any(|disk| disk.get() != 0)
                     };
-                    let excused = is_excused();
+                    let (excused, spells) = (is_excused(), account.spells.get());
                     if write(&common, &keepers[shard], &own, body, sync_first).await {
-                        let excused = excused || is_excused();
-                        account.last.borrow_mut().insert(key, value);
+                        let excused = excused || is_excused() || account.spells.get() != spells;
+                        account.promise(key, value, excused);
                         if client.stop.get() && excused {
                             continue; // the account is made over what was kept
                         }
@@ -467,6 +472,9 @@ impl Scene {
         if faults.disks && self.common.dice(100) == 0 {
             let failing = self.common.dice(3) == 0;
             self.account.excused.set(failing);
+            self.account
+                .spells
+                .set(self.account.spells.get() + u64::from(failing));
             self.disks
                 .iter()
                 .for_each(|disk| disk.2.set_failing(failing));
@@ -542,8 +550,10 @@ impl Scene {
                 }
             }
             let values = backend.values.borrow();
-            for (key, value) in self.account.last.borrow().iter() {
-                if values.get(key) != Some(value) {
+            for (key, (any, plain)) in self.account.last.borrow().iter() {
+                let value = if backend.picky.get() { plain } else { any };
+                // A later one was taken, though its client never heard so.
+                if values.get(key).unwrap_or(&0) < value {
                     let found = values.get(key);
                     return Verdict::Broken(format!(
                         "b{b} ends with {found:?} for key {key}, and {value} was acknowledged last"
@@ -586,6 +596,25 @@ impl Scene {
     }
 }
 
+impl Account {
+    /// A client has heard that its write was taken; where it is excused, it may be lost all the same.
+    fn promise(&self, key: u32, value: u64, excused: bool) {
+        let last = &mut *self.last.borrow_mut();
+        let plain = match is_poison(value) {
+            true => last.get(&key).map_or(0, |last| last.1),
+            false => value,
+        };
+        match excused {
+            true => drop(last.remove(&key)),
+            false => drop(last.insert(key, (value, plain))),
+        }
+    }
+}
+
+/// So many values of a client are written before it goes on to other keys: what was wrong once is not put
+/// right by what comes later.
+const VALUES_OF_A_KEY: u64 = 12;
+
 impl Client {
     /// What it wants to write next: the pending value again, or a new one; at the end one last value for
     /// each key, which nobody refuses.
@@ -610,6 +639,7 @@ impl Client {
             value += 1;
         }
         self.values.set(self.values.get() >> 32 << 32 | value);
+        let key = key + 100 * u32::try_from(value / VALUES_OF_A_KEY).unwrap();
         self.pending.set(Some((key, value)));
         Some((key, value))
     }
@@ -633,9 +663,10 @@ fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>
     let track = Track::new(*run, *shard, names);
     let saved = files.get(cursors::FILE).map(SimFile::contents);
     let marks = saved.and_then(|saved| cursors::newest(&saved, count));
-    let marks = marks.map_or_else(|| vec![Mark::default(); count], |newest| newest.1);
+    let marks = marks.map_or_else(|| vec![Mark::default(); count], |newest| newest.marks);
     for (name, mark) in marks.iter().enumerate() {
         track.set_cursor(name, mark.next);
+        track.has_had(name, mark.had);
     }
     if marks.iter().all(|mark| mark.next == LEVEL) {
         return None;
@@ -644,6 +675,7 @@ fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>
         Arc::new(Segment {
             name,
             first,
+            opened: 0,
             records_at: records_at as u64,
             ends_at: AtomicU64::new(bytes as u64),
             file: Arc::new(file),

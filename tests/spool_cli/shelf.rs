@@ -115,7 +115,11 @@ impl Shelf {
             next,
             ..Mark::default()
         });
-        Cursors::new(PlaceFile::from(file), 0).save(&marks).unwrap();
+        let mut cursors = Cursors::new(PlaceFile::from(file), None);
+        cursors.save(&[Mark::default(); 2]).unwrap();
+        cursors.syncing();
+        cursors.synced();
+        cursors.save(&marks).unwrap(); // in another place
     }
 
     /// Buries one letter for `backend`.

@@ -144,7 +144,10 @@ fn verify_cursors(log: &Log, sum: &mut Sum, out: &mut impl Write) -> Result<(), 
     let mut places = Vec::new();
     match File::open(&path) {
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
-        file => file.and_then(|file| file.take(2 * bytes as u64).read_to_end(&mut places)),
+        file => file.and_then(|file| {
+            file.take((cursors::PLACES * bytes) as u64)
+                .read_to_end(&mut places)
+        }),
     }
     .map_err(|why| Stop::disk(&path, why))?;
     sum.cursors += 1;
@@ -161,7 +164,7 @@ fn verify_cursors(log: &Log, sum: &mut Sum, out: &mut impl Write) -> Result<(), 
         match (wrong(place), has_whole) {
             (false, _) => {}
             (true, true) => {
-                let words = format!("at {at}: torn, no damage: the other place counts");
+                let words = format!("at {at}: torn, no damage: another place counts");
                 sum.torn(&path, &words, out)?;
             }
             (true, false) => {
