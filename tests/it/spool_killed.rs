@@ -1,9 +1,9 @@
 //! SIGKILL, again and again: what was acknowledged is in every backend, at its last value.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::client::until;
+use crate::client::{until, within};
 use crate::spool_site::{Site, Writers, all_have};
 use crate::store::Store;
 
@@ -108,4 +108,41 @@ fn spool_survives_kills_while_backends_go_and_come() {
     });
     let written = writers.stop();
     all_have(&[&a, &b], &site, &written);
+}
+
+/// Each write comes by a connection of its own, so by any shard, once both backends have what came before:
+/// the second value of a key is newer than the first, and what a kill leaves in one shard's log may be
+/// older than what it leaves in another's.
+#[test]
+fn spool_puts_no_old_value_above_a_newer_one_of_another_shard() {
+    let (a, b) = (Store::new(), Store::new());
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &[]);
+    let mut keys = 0;
+    for round in 0..12 {
+        // Logs say where backends stand about twenty times a second, each when it likes.
+        let until_then = Instant::now() + Duration::from_millis(110 + 7 * round);
+        while Instant::now() < until_then {
+            for value in ["v=1i", "v=2i"] {
+                site.write(&format!("k,k={keys} {value} 1"));
+                let point = format!("k,k={keys} 1");
+                let has_it = |store: &Store| store.value(&point).as_deref() == Some(value);
+                within(Duration::from_secs(10), "both have it", || {
+                    has_it(&a) && has_it(&b)
+                });
+            }
+            keys += 1;
+        }
+        site.kill();
+        site.start();
+        site.level("a");
+        site.level("b");
+    }
+    for (name, store) in [("a", &a), ("b", &b)] {
+        let is_old = |key: &usize| store.value(&format!("k,k={key} 1")).as_deref() != Some("v=2i");
+        let old: Vec<usize> = (0..keys).filter(is_old).collect();
+        assert!(
+            old.is_empty(),
+            "{name} has old values of {old:?} of {keys} keys"
+        );
+    }
 }
