@@ -35,6 +35,14 @@
 //! 5. *If the tails are not delivered in time*, the task sets OWING again: what was held joins the tail,
 //!    by its order, and clients are answered. The next try may take longer.
 //!
+//! 6. *A start after a kill or a power cut* delivers again what a backend may have. That ends well if it is all
+//!    that is newer than something, and ill if X is among it and Y is not. So beside its cursors each log
+//!    saves `had`: an order below which the backend has everything of the run. Nothing older than the
+//!    highest `had` that any log of the run has saved is delivered again, of any log; nothing newer is
+//!    missing, since a log saves its marks before it lets go of a record (`spool::letting_go`), and since
+//!    they are synced before older records go than a power cut may take. If Y was let go of, `had` is above
+//!    Y's order and so above X's. And what has begun with a run is done with those before it.
+//!
 //! Between sends that are live, on different connections, there is no order but the one in which they
 //! were sent, as with any client of the backend that has two connections.
 //!

@@ -66,8 +66,7 @@ impl<'a, G: Ground> Queue<'a, G> {
     /// Begins where the cursors stand.
     pub fn rewind(&mut self) {
         self.runs.clear();
-        let old = self.ground.old_logs();
-        for track in &old {
+        for track in self.ground.old_logs() {
             let Some(name) = track.place_of(self.label) else {
                 continue;
             };
@@ -75,10 +74,8 @@ impl<'a, G: Ground> Queue<'a, G> {
             if next == LEVEL {
                 continue;
             }
-            let had = old.iter().filter(|other| other.run == track.run);
-            let had = had.filter_map(|other| Some(other.had(other.place_of(self.label)?)));
-            let from_order = had.max().unwrap_or(0);
-            let source = Source::new(Arc::clone(track), name, next, from_order);
+            let had = track.had(name);
+            let source = Source::new(track, name, next, had);
             match self.runs.last_mut() {
                 Some(run) if run[0].track.run == source.track.run => run.push(source),
                 _ => self.runs.push(vec![source]),

@@ -132,7 +132,7 @@ impl Archive {
             }
         }
         let tracks: Vec<_> = archive.logs.iter().map(|log| &log.track).collect();
-        pass_older(&tracks);
+        agree(&tracks);
         Ok(archive)
     }
 
@@ -183,16 +183,18 @@ impl Archive {
     }
 }
 
-/// What has begun with a run is done with all runs before it, whatever their marks say.
-pub fn pass_older<F>(tracks: &[&Arc<Track<F>>]) {
+/// Makes one of what the logs say, each for itself, of where backends stand: the highest `had` of a run counts
+/// for all its logs, and what has begun with a run is done with all runs before it.
+pub fn agree<F>(tracks: &[&Arc<Track<F>>]) {
     for track in tracks {
         for (place, name) in track.names.iter().enumerate() {
-            let has_begun = |other: &Track<F>| {
-                let had = other.place_of(name).map(|place| other.had(place));
-                other.run > track.run && had.is_some_and(|had| had > 0)
-            };
-            if tracks.iter().any(|other| has_begun(other)) {
-                track.set_cursor(place, DONE);
+            for other in tracks {
+                let had = other.place_of(name).map_or(0, |place| other.had(place));
+                if other.run == track.run {
+                    track.has_had(place, had);
+                } else if other.run > track.run && had > 0 {
+                    track.set_cursor(place, DONE);
+                }
             }
         }
     }
@@ -221,4 +223,35 @@ pub fn folders(dir: &Path) -> Result<Vec<(u64, u32, PathBuf)>, Unusable> {
 fn parse_folder(name: &str) -> Option<(u64, u32)> {
     let (run, shard) = name.strip_prefix("log-")?.split_once('-')?;
     Some((u64::from_str_radix(run, 16).ok()?, shard.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::agree;
+    use crate::spool::old_log::DONE;
+    use crate::spool::track::Track;
+
+    fn log(run: u64, shard: u32, names: &[&str], had: u64) -> Arc<Track<()>> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let track = Track::new(run, shard, names);
+        track.set_cursor(0, 3);
+        track.has_had(0, had);
+        Arc::new(track)
+    }
+
+    #[test]
+    fn what_one_log_of_a_run_knows_counts_for_all_and_ends_the_runs_before() {
+        let (one, two) = (log(1, 0, &["a", "b"], 5), log(1, 1, &["a", "b"], 9));
+        let (next, other) = (log(2, 0, &["a"], 0), log(2, 1, &["b"], 7));
+        agree(&[&one, &two, &next]);
+        assert_eq!([one.had(0), two.had(0), next.had(0)], [9, 9, 0]);
+        assert_eq!([one.had(1), two.had(1)], [0, 0], "another backend's");
+        assert_eq!([one.cursor(0), next.cursor(0)], [3, 3]);
+        one.set_cursor(1, 4);
+        agree(&[&one, &two, &next, &other]);
+        assert_eq!([one.cursor(0), one.cursor(1)], [3, DONE]);
+        assert_eq!(other.had(0), 7);
+    }
 }

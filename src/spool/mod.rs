@@ -19,6 +19,7 @@
 //! - A torn tail is cut; damage in the middle costs the records that it hit.
 //! - Segments have a fixed size and their space is taken when they are made. Those that are written
 //!   again and again are mapped, and a disk that fails is an error all the same.
+//! - What everybody has need not reach the disk; marks that say so do, before anything is let go of.
 //! - Memory does not grow with what is owed: only the young end of a log is in memory.
 //!
 //! The bytes of a record stand at the top of `record`, those of a segment's head in `segment`, those

@@ -11,7 +11,7 @@ use influxdb_relay::limits;
 use influxdb_relay::plan::{BackendId, WhenFull};
 use influxdb_relay::replay::catch_up::{self, Rules};
 use influxdb_relay::replay::ground::Corpse;
-use influxdb_relay::spool::archive::pass_older;
+use influxdb_relay::spool::archive::agree;
 use influxdb_relay::spool::board::{Board, Mode};
 use influxdb_relay::spool::cursors::{self, Cursors, Mark};
 use influxdb_relay::spool::disk::DiskFile;
@@ -214,11 +214,9 @@ impl Scene {
         let board = Arc::new(Board::new(backends, shards, 64, Box::new(|| {})));
         self.disks.sort_by_key(|disk| (disk.0, disk.1));
         let old: Vec<_> = self.disks.iter().filter_map(reopen).collect();
-        if self.plant == Plant::EachLogAlone {
-            let cursors = old.iter().flat_map(|track| &track.cursors);
-            cursors.for_each(|cursor| cursor.had.store(0, Ordering::Relaxed));
+        if self.plant != Plant::EachLogAlone {
+            agree(&old.iter().collect::<Vec<_>>());
         }
-        pass_older(&old.iter().collect::<Vec<_>>());
         for desk in &board.desks {
             if !old.is_empty() {
                 desk.owe();

@@ -18,6 +18,8 @@ pub(super) struct Log {
     pub(super) names: Vec<String>,
     /// Where each of them stands.
     pub(super) cursors: Vec<u64>,
+    /// The order below which it has everything of the run.
+    pub(super) had: Vec<u64>,
     /// Its segments, oldest first.
     pub(super) pieces: Vec<Piece>,
 }
@@ -117,6 +119,7 @@ impl Log {
             run: track.run,
             shard: track.shard,
             cursors: (0..track.names.len()).map(|i| track.cursor(i)).collect(),
+            had: (0..track.names.len()).map(|i| track.had(i)).collect(),
             names: track.names.clone(),
             pieces: pieces.collect(),
         }
@@ -146,6 +149,7 @@ impl Log {
             shard,
             names: Vec::new(),
             cursors: Vec::new(),
+            had: Vec::new(),
             pieces,
         };
         Ok(Some(log).filter(|log| !log.pieces.is_empty()))
@@ -167,7 +171,7 @@ impl Log {
 
     /// The targets that a record is for and that lack it.
     pub(super) fn lacking<'r>(&'r self, record: &Record<'r>) -> impl Iterator<Item = usize> + 'r {
-        let (void, sequence) = (record.void, record.sequence);
+        let (void, sequence, order) = (record.void, record.sequence, record.order);
         let targets = record.parts.targets.chunks_exact(2);
         let targets = targets.map(|pair| usize::from(u16::from_le_bytes([pair[0], pair[1]])));
         targets.filter(move |&target| {
@@ -176,6 +180,7 @@ impl Log {
                     .cursors
                     .get(target)
                     .is_none_or(|&next| next <= sequence)
+                && self.had.get(target).is_none_or(|&had| had <= order)
         })
     }
 
