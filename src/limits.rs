@@ -295,7 +295,7 @@ pub const GHOST_WAIT: Duration = Duration::from_millis(250);
 pub const QUIET_LOOK: Duration = Duration::from_millis(5);
 /// After a hand-over that failed, clients are not held again for so many times as long as the next may.
 pub const HAND_OVER_RESTS: u32 = 8;
-/// How often it is saved where backends stand. After a kill at most so much is replayed that they have.
+/// How often it is saved where backends stand in logs of earlier starts; a shard saves its own each [`TICK`].
 pub const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the replaying task looks whether anything is to be done.
 pub const REPLAY_LOOK: Duration = Duration::from_millis(20);

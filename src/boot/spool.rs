@@ -280,6 +280,7 @@ pub(super) fn keeper(world: &World, number: usize, disk: Place) -> Option<Rc<Kee
         sync_first: spool.plan.fsync == Fsync::Always && is_lasting,
         lasting: is_lasting,
         power_loss_max: match spool.plan.fsync {
+            _ if !is_lasting => None,
             Fsync::Always => Some(0),
             Fsync::Every(between) => Some(u64::try_from(between.as_nanos()).unwrap_or(u64::MAX)),
             Fsync::Never => None,

@@ -257,17 +257,17 @@ impl OldLog {
         Some(self.folder.as_ref()?.join(&segments.last()?.name))
     }
 
-    /// Saves where backends stand; whether that is on file, and safe from a power cut.
-    pub(super) fn save(&mut self) -> bool {
+    /// Saves where backends stand, safe from a power cut. Where the disk does not take it, older marks stay:
+    /// what is let go of makes room all the same.
+    pub(super) fn save(&mut self) {
         for (place, mark) in self.marks.iter_mut().enumerate() {
             let now = old_mark_of(&self.track, place);
             if (now.next, now.had) != (mark.next, mark.had) {
                 *mark = now; // how much is left is known to who replays it
             }
         }
-        match &mut self.cursors {
-            Some(cursors) => cursors.save(&self.marks).is_ok() && make_safe(cursors),
-            None => true,
+        if let Some(cursors) = &mut self.cursors {
+            let _older_ones_stay = cursors.save(&self.marks).is_ok() && make_safe(cursors);
         }
     }
 

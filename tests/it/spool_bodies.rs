@@ -218,3 +218,39 @@ fn spool_in_memory_needs_only_the_go_relays_buffer() {
     until("and takes new writes", || b.value("later 1").is_some());
     assert!(folder.files(".seg").is_empty());
 }
+
+#[test]
+fn spool_in_memory_lets_go_of_what_everybody_has() {
+    let (a, b) = (Store::new(), Store::new());
+    let folder = Folder::new();
+    let file = folder.path().join("relay.toml");
+    let text = format!(
+        "[[http]]\nname = \"go\"\nbind-addr = \"{}\"\noutput = [\n\
+         {{ name = \"a\", location = \"http://{}/write\" }},\n\
+         {{ name = \"b\", location = \"http://{}/write\", buffer-size-mb = 10 }},\n]\n",
+        own_address(),
+        a.address,
+        b.address
+    );
+    std::fs::write(&file, text).unwrap();
+    let relay = Relay::of_file_with(&file, &[("RELAY_CPUS", "0")]);
+    let files = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap();
+        let targets = open.flatten().map(|fd| std::fs::read_link(fd.path()));
+        targets
+            .flatten()
+            .filter(|target| target.to_string_lossy().contains(".seg"))
+            .count()
+    };
+    let body = "k".repeat(200_000);
+    for n in 0..300 {
+        let answer = write(
+            &relay.http,
+            "/write?db=x",
+            &format!("m,n={n} v=\"{body}\" 1"),
+        );
+        assert_eq!(answer.status, 204);
+    }
+    // 60 MB in files of 2 MiB: each is written anew again and again.
+    assert!((1..=10).contains(&files()), "{} files", files());
+}
