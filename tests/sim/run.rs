@@ -112,9 +112,9 @@ struct Client {
 /// What clients were promised.
 #[derive(Default)]
 struct Account {
-    /// The last value of each key, and the last that nobody refuses.
-    last: RefCell<BTreeMap<u32, (u64, u64)>>,
-    acknowledged: RefCell<BTreeSet<(u32, u64)>>,
+    /// The values of each key, in turn, and when each was acknowledged.
+    values: RefCell<BTreeMap<u32, Vec<(u64, u64)>>>,
+    acknowledged: RefCell<BTreeMap<(u32, u64), u64>>,
     attempted: RefCell<BTreeSet<(u32, u64)>>,
     /// A disk was failing lately: what is acknowledged may be lost to who missed it.
     excused: Cell<bool>,
@@ -137,9 +137,25 @@ struct Scene {
     /// All logs' disks, with run and shard.
     disks: Vec<(u64, u32, SimDisk)>,
     run: u64,
-    sync_first: bool,
+    fsync: Fsync,
     plant: Plant,
 }
+
+/// What a sync is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Fsync {
+    /// The power never fails.
+    Never,
+    /// A client hears success after it.
+    Always,
+    /// What is older than [`BETWEEN`] survives.
+    Interval,
+}
+
+/// With [`Fsync::Interval`].
+const BETWEEN: Duration = Duration::from_millis(8);
+/// How long a sync may take until it has an effect.
+const SYNC_MAX: Duration = Duration::from_millis(2);
 
 const TURNS: usize = 1500;
 const TURNS_TO_HEAL: usize = 60_000;
@@ -199,7 +215,12 @@ impl Scene {
             dead: (0..count).map(|_| Rc::default()).collect(),
             disks: Vec::new(),
             run: 0,
-            sync_first: faults.power,
+            fsync: match (faults.power, seed % 4) {
+                (false, _) => Fsync::Never,
+                (true, 0..2) => Fsync::Always,
+                (true, _) if faults.disks => Fsync::Always, // what a failing disk did not sync is excused
+                (true, _) => Fsync::Interval,
+            },
             common,
             plant,
         }
@@ -237,9 +258,13 @@ impl Scene {
                 .collect();
             let rules = door::Rules {
                 when_full: WhenFull::DropOldest,
-                sync_first: self.sync_first,
+                sync_first: self.fsync == Fsync::Always,
                 lasting: true,
-                power_loss_max: self.sync_first.then_some(0),
+                power_loss_max: match self.fsync {
+                    Fsync::Never => None,
+                    Fsync::Always => Some(0),
+                    Fsync::Interval => Some(nanos(BETWEEN)),
+                },
                 // Some shards gather all, some none, some those that are not long.
                 write_through_bytes: [usize::MAX, 0, 9]
                     [usize::try_from(self.common.dice(3)).unwrap()],
@@ -302,13 +327,19 @@ impl Scene {
                     }
                 }
             });
-            if self.sync_first {
+            if self.fsync != Fsync::Never {
                 let (common, own) = (Rc::clone(&self.common), Rc::clone(keeper));
                 let is_planted = self.plant == Plant::NoSync;
+                let is_lazy = self.fsync == Fsync::Interval;
                 self.common.spawn(async move {
                     loop {
                         own.unsynced().await;
-                        let syncing = own.syncing(own.end());
+                        let up_to = own.end();
+                        if is_lazy {
+                            common.rest(BETWEEN / 2).await;
+                            own.tick(common.now.get() + skew);
+                        }
+                        let syncing = own.syncing(up_to);
                         common.rest(Duration::from_micros(common.dice(500))).await;
                         let result = if is_planted { Ok(()) } else { syncing.run() };
                         let failed = result.is_err();
@@ -394,7 +425,8 @@ impl Scene {
             let (common, client) = (Rc::clone(&self.common), Rc::clone(client));
             let (account, keepers) = (Rc::clone(&self.account), start.keepers.clone());
             let board = Arc::clone(&start.board);
-            let (backends, sync_first) = (self.common.backends.len(), self.sync_first);
+            let backends = self.common.backends.len();
+            let sync_first = self.fsync == Fsync::Always;
             self.common.spawn(async move {
                 let lanes =
                     || -> Lanes { Rc::new((0..backends).map(|_| Lane::default()).collect()) };
@@ -419,14 +451,11 @@ impl Scene {
                     let (excused, spells) = (is_excused(), account.spells.get());
                     if write(&common, &keepers[shard], &own, body, sync_first).await {
                         let excused = excused || is_excused() || account.spells.get() != spells;
-                        account.promise(key, value, excused);
+                        account.promise(key, value, common.now.get(), excused);
                         if client.stop.get() && excused {
                             continue; // the account is made over what was kept
                         }
                         client.pending.set(None);
-                        if !excused {
-                            account.acknowledged.borrow_mut().insert((key, value));
-                        }
                     } else if is_poison(value) {
                         client.pending.set(None); // its client was told so
                     }
@@ -491,6 +520,11 @@ impl Scene {
             self.disks
                 .iter()
                 .for_each(|disk| disk.2.cut_power(&mut dice));
+            if self.fsync == Fsync::Interval {
+                let lost = nanos(BETWEEN + SYNC_MAX);
+                self.account
+                    .forget_from(self.common.now.get().saturating_sub(lost));
+            }
         }
         if faults.rot {
             for (_, _, disk) in &self.disks {
@@ -538,7 +572,8 @@ impl Scene {
                 continue; // damage costs what it hits
             }
             let dead = self.dead[b].borrow();
-            for point in self.account.acknowledged.borrow().difference(&taken) {
+            let acknowledged = self.account.acknowledged.borrow();
+            for point in acknowledged.keys().filter(|point| !taken.contains(point)) {
                 let line = format!("k{} v={}\n", point.0, point.1);
                 let is_buried = dead.iter().any(|corpse| corpse.body == line.as_bytes());
                 if !(backend.picky.get() && is_poison(point.1) && is_buried) {
@@ -548,9 +583,13 @@ impl Scene {
                 }
             }
             let values = backend.values.borrow();
-            for (key, (any, plain)) in self.account.last.borrow().iter() {
-                let value = if backend.picky.get() { plain } else { any };
-                // A later one was taken, though its client never heard so.
+            for (key, promised) in self.account.values.borrow().iter() {
+                let is_taken = |value: &u64| !(backend.picky.get() && is_poison(*value));
+                let own = promised.iter().map(|(value, _)| value);
+                let Some(value) = own.rev().find(|value| is_taken(value)) else {
+                    continue;
+                };
+                // A later one may have been taken, though its client never heard so.
                 if values.get(key).unwrap_or(&0) < value {
                     let found = values.get(key);
                     return Verdict::Broken(format!(
@@ -595,18 +634,31 @@ impl Scene {
 }
 
 impl Account {
-    /// A client has heard that its write was taken; where it is excused, it may be lost all the same.
-    fn promise(&self, key: u32, value: u64, excused: bool) {
-        let last = &mut *self.last.borrow_mut();
-        let plain = match is_poison(value) {
-            true => last.get(&key).map_or(0, |last| last.1),
-            false => value,
-        };
-        match excused {
-            true => drop(last.remove(&key)),
-            false => drop(last.insert(key, (value, plain))),
+    /// A client has heard now that its write was taken; where it is excused, it may be lost all the same.
+    fn promise(&self, key: u32, value: u64, now: u64, excused: bool) {
+        let mut values = self.values.borrow_mut();
+        if excused {
+            values.remove(&key);
+        } else {
+            values.entry(key).or_default().push((value, now));
+            self.acknowledged.borrow_mut().insert((key, value), now);
         }
     }
+
+    /// The power has failed: what was promised since then may be lost.
+    fn forget_from(&self, since: u64) {
+        let is_old = |promised: u64| promised < since;
+        self.acknowledged
+            .borrow_mut()
+            .retain(|_, promised| is_old(*promised));
+        for values in self.values.borrow_mut().values_mut() {
+            values.retain(|(_, promised)| is_old(*promised));
+        }
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap()
 }
 
 /// So many values of a client are written before it goes on to other keys: what was wrong once is not put
