@@ -11,6 +11,7 @@
 //! first, run by run. So the count of shards, the outputs and their order may change from start to
 //! start; a backend is known by its name.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -181,15 +182,24 @@ impl Archive {
 /// Makes one of what the logs say, each for itself, of where backends stand: the highest `had` of a run counts
 /// for all its logs, and what has begun with a run is done with all runs before it.
 pub fn agree<F>(tracks: &[&Arc<Track<F>>]) {
+    let mut highest: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    let mut newest_begun: BTreeMap<&str, u64> = BTreeMap::new();
     for track in tracks {
         for (place, name) in track.names.iter().enumerate() {
-            for other in tracks {
-                let had = other.place_of(name).map_or(0, |place| other.had(place));
-                if other.run == track.run {
-                    track.has_had(place, had);
-                } else if other.run > track.run && had > 0 {
-                    track.set_cursor(place, DONE);
-                }
+            let had = track.had(place);
+            let most = highest.entry((name, track.run)).or_default();
+            *most = had.max(*most);
+            if had > 0 {
+                let run = newest_begun.entry(name).or_default();
+                *run = track.run.max(*run);
+            }
+        }
+    }
+    for track in tracks {
+        for (place, name) in track.names.iter().enumerate() {
+            track.has_had(place, highest[&(name.as_str(), track.run)]);
+            if newest_begun.get(name.as_str()) > Some(&track.run) {
+                track.set_cursor(place, DONE);
             }
         }
     }

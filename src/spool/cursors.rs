@@ -161,9 +161,10 @@ impl<F: DiskFile> Cursors<F> {
         self.counter += 1;
         encode(self.counter, marks, &mut self.bytes);
         let is_free = |place: &usize| ![self.safe, self.syncing].contains(&Some(*place));
-        self.place = (0..PLACES).find(is_free).unwrap_or(self.place);
-        let at = self.place * self.bytes.len();
+        let place = (0..PLACES).find(is_free).unwrap_or(self.place);
+        let at = place * self.bytes.len();
         self.file.write_at(&self.bytes, at as u64)?;
+        self.place = place; // only now: what was not written is not made safe
         self.saved.clear();
         self.saved.extend_from_slice(marks);
         Ok(())
@@ -212,13 +213,17 @@ mod tests {
         assert_eq!(found(&[0; 4096]), None);
     }
 
-    #[derive(Clone, Default)]
-    struct Bytes(Arc<Mutex<Vec<u8>>>);
+    /// What it holds; it takes nothing more once it is longer than its bound.
+    #[derive(Clone)]
+    struct Bytes(Arc<Mutex<Vec<u8>>>, usize);
 
     impl DiskFile for Bytes {
         fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
             let at = usize::try_from(at).unwrap();
             let whole = &mut *self.0.lock().unwrap();
+            if at + bytes.len() > self.1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             whole.resize(whole.len().max(at + bytes.len()), 0);
             whole[at..at + bytes.len()].copy_from_slice(bytes);
             Ok(())
@@ -239,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_is_safe_and_what_is_being_synced_is_not_written_over() {
-        let file = Bytes::default();
+        let file = Bytes(Arc::default(), usize::MAX);
         let mut cursors = Cursors::new(file.clone(), None);
         let places = || {
             let whole = file.0.lock().unwrap();
@@ -273,5 +278,22 @@ mod tests {
         let mut again = Cursors::new(file.clone(), Some(&found));
         again.save(&marks(7)).unwrap();
         assert_eq!(places(), [6, 7, 5], "what was found is not written over");
+    }
+
+    #[test]
+    fn what_was_not_written_is_not_made_safe() {
+        let file = Bytes(Arc::default(), place_bytes(3));
+        let mut cursors = Cursors::new(file, None);
+        cursors.save(&marks(1)).unwrap();
+        cursors.syncing();
+        cursors.synced();
+        assert!(cursors.save(&marks(2)).is_err(), "there is one place only");
+        assert!(cursors.is_safe(), "the first are still the newest");
+        cursors.syncing();
+        cursors.synced();
+        assert!(
+            cursors.save(&marks(2)).is_err(),
+            "they are not written over"
+        );
     }
 }
