@@ -307,6 +307,14 @@ pub const CANARIES_MAX: usize = 8;
 pub const DEAD_LETTER_BYTES_MAX: u64 = 256 * MIB as u64;
 /// Bytes of a backend's reason that a dead letter keeps.
 pub const REASON_BYTES_MAX: usize = KIB;
+/// Bytes of live writes, per shard, that wait for their dead letters. Past it they are counted as lost.
+pub const LETTERS_WAITING_BYTES_MAX: usize = 16 * MIB;
+/// Dead letters of live writes that are written and synced in one go.
+pub const LETTERS_BATCH_MAX: usize = 256;
+/// Requests by which the dropped lines of one replayed body are looked for. Past it what is left is one letter.
+pub const PARTIAL_SENDS_MAX: usize = 24;
+/// Bytes that one compressed byte may become: what deflate can do. No backend's count of points is believed past it.
+pub const INFLATED_TIMES_MAX: usize = 1032;
 /// After a disk has failed: how soon it is tried again.
 pub const SPOOL_RETRY: Duration = Duration::from_secs(1);
 /// At the start: how long clients wait while backends that are up are brought level.

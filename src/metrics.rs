@@ -300,6 +300,8 @@ pub struct BackendMetrics {
     pub links: Counter,
     /// Writes that another backend accepted, this one did not, and that were not kept: gone.
     pub missed: Counter,
+    /// Points that it dropped since they are older than its retention.
+    pub expired: Counter,
     /// Requests that carried several writes.
     pub merged: Counter,
 }

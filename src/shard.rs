@@ -9,6 +9,7 @@ use crate::access::gate::Turn;
 use crate::access::warden::Warden;
 use crate::backend::compress::Packer;
 use crate::backend::flight::Flights;
+use crate::backend::letters::Letters;
 use crate::backend::pool::{Backend, Shared, Surroundings};
 use crate::engine::driver::Driver;
 use crate::engine::tls::ServerTls;
@@ -108,6 +109,8 @@ pub struct Shard {
     pub backends: Vec<Rc<Backend>>,
     /// Its spool; `None` is off.
     pub keeper: Option<Rc<Keeper<Place>>>,
+    /// The dead letters of its live writes.
+    pub letters: Rc<Letters>,
     /// Its counters.
     pub metrics: Arc<ShardMetrics>,
     /// Its way to the log.
@@ -149,6 +152,12 @@ impl Shard {
         let metrics = Arc::clone(&world.metrics[number]);
         let share = plan.limits.inflight_bytes_max / (plan.backends.len() + 1);
         let packer = Rc::<Packer>::default();
+        let spool = world.spool.as_ref();
+        let letters = Letters::new(
+            number,
+            spool.map(|spool| Arc::clone(&spool.board)),
+            spool.and_then(|spool| spool.plan.dir.clone()),
+        );
         let backends = plan.backends.iter().enumerate().map(|(index, backend)| {
             let around = Surroundings {
                 shard: number,
@@ -157,6 +166,7 @@ impl Shard {
                 events: events.clone(),
                 tuning: plan.tuning,
                 packer: Rc::clone(&packer),
+                letters: Rc::clone(&letters),
                 // What is kept on disk anyway need not wait in memory for a backend that hangs.
                 held_bytes_max: match backend.owed_bytes_max {
                     0 => share,
@@ -178,6 +188,7 @@ impl Shard {
             flights: Flights::new(plan.limits.inflight_bytes_max, Arc::clone(&metrics)),
             driver,
             keeper,
+            letters,
             metrics,
             events,
             inflater: RefCell::default(),

@@ -269,6 +269,7 @@ fn nobody_answered(out: &mut Vec<u8>, ticket: &Ticket, outputs: &[Output], opts:
             Some(Outcome::Failed(failure)) => failure.words(),
             Some(Outcome::Accepted) => "accepted it",
             Some(Outcome::Refused(_)) => "refused it",
+            Some(Outcome::Partial { .. }) => "took a part of it",
             None if output.takes & ticket.request().kind.bit() == 0 => "does not take such writes",
             None if output.bit & ticket.request().left_out != 0 => "is not to get these points",
             None => "has not answered yet",

@@ -4,7 +4,7 @@
 
 use crate::plan::BackendId;
 use crate::shard::World;
-use crate::spool::board::{DROPPED, Desk, Mode};
+use crate::spool::board::{DROPPED, DROPPED_UNLETTERED, Desk, Mode};
 
 /// One backend's debt at one moment. Once per page and backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub struct Debt {
 
 /// Why something is gone that could not be kept at all.
 const DISK: &str = "disk";
+const UNLETTERED: &str = DROPPED[DROPPED_UNLETTERED];
 
 /// What this backend is owed; `None` if nothing is ever kept for it. `now_ms` is milliseconds since 1970.
 pub fn of(world: &World, backend: BackendId, now_ms: u64) -> Option<Debt> {
@@ -59,7 +60,15 @@ impl Debt {
         };
         let unkept = desk.rows.iter().map(|row| row.unkept.get()).sum();
         let reasons = DROPPED.into_iter().zip(&desk.dropped);
-        let reasons = reasons.map(|(reason, count)| (reason, count.get()));
+        let unlettered: u64 = desk.rows.iter().map(|row| row.unlettered.get()).sum();
+        let reasons = reasons.map(|(reason, count)| match reason {
+            UNLETTERED => (reason, count.get() + unlettered),
+            _ => (reason, count.get()),
+        });
+        let dead = |code: usize| {
+            let live = desk.rows.iter().filter_map(|row| row.dead.get(code));
+            desk.dead[code].get() + live.map(|count| count.get()).sum::<u64>()
+        };
         Self {
             mode,
             records,
@@ -67,7 +76,7 @@ impl Debt {
             oldest_ms,
             replayed: desk.replayed.get(),
             dropped: reasons.chain([(DISK, unkept)]).collect(),
-            dead: desk.dead.iter().map(|row| row.get()).collect(),
+            dead: (0..desk.dead.len()).map(dead).collect(),
             damaged: desk.damaged.get(),
             held: [&desk.held.times, &desk.held.sum_ns, &desk.held.max_ns].map(|cell| cell.get()),
         }

@@ -208,6 +208,8 @@ impl Page {
         self.per_backend("relay_backend_missed_total", labels, world, MISSED, |row| {
             &row.missed
         });
+        let name = "relay_points_expired_total";
+        self.per_backend(name, labels, world, EXPIRED, |row| &row.expired);
         self.per_backend("relay_backend_merged_total", labels, world, MERGED, |row| {
             &row.merged
         });
@@ -238,4 +240,5 @@ impl Page {
 
 const MISSED: &str =
     "Writes that another backend accepted, this one did not, and that were not kept: gone.";
+const EXPIRED: &str = "Points that the backend dropped, since they are older than its retention.";
 const MERGED: &str = "Requests that carried several writes.";

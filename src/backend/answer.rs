@@ -12,7 +12,7 @@ use crate::http::response::{AnswerFraming, AnswerHead};
 use crate::limits;
 
 /// An answer, as far as the client may hear of it.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// Its status; 0 while there is none.
     pub status: u16,

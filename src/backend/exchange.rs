@@ -291,7 +291,8 @@ impl Link {
             backend.link_rests(self);
         }
         let reply = self.reply.take();
-        let outcome = Outcome::of_status(reply.status);
+        let kind = settling.first().map(|job| job.request().kind);
+        let outcome = Outcome::of_reply(kind.unwrap_or_default(), &reply);
         let joined = self.joined.replace(false);
         let one_by_one = outcome != Outcome::Accepted && settling.len() > 1;
         let now = backend.around.driver.now();

@@ -17,6 +17,7 @@ use futures_lite::future::poll_fn;
 use crate::backend::answer::Reply;
 use crate::backend::outcome::Outcome;
 use crate::backend::outgoing::Request;
+use crate::backend::partial::Rest;
 use crate::http::request::Refusal;
 use crate::limits;
 use crate::metrics::ShardMetrics;
@@ -30,6 +31,28 @@ use crate::spool::ledger::Heard;
 struct Said {
     heard: Vec<(BackendId, Outcome)>,
     replies: Vec<Reply>,
+}
+
+impl Said {
+    /// Counts, per backend, that it lacks what another has.
+    fn count_missed(&self, home: &Flights) {
+        let is_whole_somewhere = self.heard.iter().any(|heard| heard.1 == Outcome::Accepted);
+        if !self.heard.iter().any(|heard| heard.1.is_taken()) {
+            return;
+        }
+        for (backend, outcome) in &self.heard {
+            let has_missed = match outcome {
+                Outcome::Accepted => false,
+                Outcome::Partial { rest, .. } => {
+                    is_whole_somewhere && matches!(rest, Rest::Dropped(_))
+                }
+                Outcome::Refused(_) | Outcome::Failed(_) => true,
+            };
+            if has_missed {
+                home.metrics.backends[backend.0].missed.add(1);
+            }
+        }
+    }
 }
 
 /// One write in flight. Held through a [`Ticket`].
@@ -80,6 +103,7 @@ impl Flight {
         if let Some((keeper, sequence)) = &*self.kept.borrow() {
             let heard = match outcome {
                 Outcome::Accepted => Heard::Accepted,
+                Outcome::Partial { .. } => Heard::Partial,
                 Outcome::Refused(_) => Heard::Refused,
                 Outcome::Failed(_) => Heard::Missed,
             };
@@ -101,6 +125,13 @@ impl Flight {
         }
         if let Some(waiter) = self.waiter.take() {
             waiter.wake();
+        }
+    }
+
+    /// What `from` dropped of the write is accounted for: nothing about it will change there.
+    pub fn settled_at(&self, from: BackendId) {
+        if let Some((keeper, sequence)) = &*self.kept.borrow() {
+            keeper.heard(*sequence, from, Heard::Accepted);
         }
     }
 
@@ -191,12 +222,8 @@ impl Flight {
         }
         self.request.borrow_mut().clear(home.keep_bytes());
         let said = &mut *self.said.borrow_mut();
-        if kept.is_none() && said.heard.iter().any(|heard| heard.1 == Outcome::Accepted) {
-            for (backend, outcome) in &said.heard {
-                if *outcome != Outcome::Accepted {
-                    home.metrics.backends[backend.0].missed.add(1);
-                }
-            }
+        if kept.is_none() {
+            said.count_missed(home);
         }
         said.heard.clear();
         said.replies.iter_mut().for_each(Reply::clear);

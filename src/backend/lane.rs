@@ -12,6 +12,7 @@ use crate::backend::answer::Reply;
 use crate::backend::flight::Ticket;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::backend::outgoing::Request;
+use crate::backend::partial::{self, Rest};
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 
@@ -78,12 +79,33 @@ impl Job {
         backend.next_in(&lane);
     }
 
+    /// The backend has taken a part of the write, and will never take the rest.
+    fn tell_rest(&self, rest: Rest, reply: &Reply) {
+        match rest {
+            Rest::Dropped(_) => {
+                let letters = &self.backend.around.letters;
+                letters.push(&self.ticket, &self.backend, reply);
+            }
+            Rest::Expired(points) => {
+                let most = {
+                    let request = self.request();
+                    partial::points_max(&request.body, !request.has_plain_lines())
+                };
+                self.backend.count_expired(points.min(most));
+                self.ticket.settled_at(self.backend.id);
+            }
+        }
+    }
+
     /// Tells the flight, without looking at the lane.
     pub(super) fn tell(&mut self, outcome: Outcome, reply: Option<&Reply>) {
         self.settled = true;
         self.backend.release(self.bytes);
         self.backend.count(outcome);
         self.ticket.hear(self.backend.id, outcome, reply);
+        if let (Outcome::Partial { rest, .. }, Some(reply)) = (outcome, reply) {
+            self.tell_rest(rest, reply);
+        }
     }
 }
 

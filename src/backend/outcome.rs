@@ -1,5 +1,8 @@
 //! What one backend did with one write. Pure.
 
+use crate::backend::answer::Reply;
+use crate::backend::outgoing::Kind;
+use crate::backend::partial::{self, Rest};
 use crate::metrics;
 
 /// What one backend did with one write.
@@ -9,6 +12,13 @@ pub enum Outcome {
     Accepted,
     /// 4xx: it will not have them, and says why.
     Refused(u16),
+    /// 400 or 422: it has a part of the points, and will never take the rest.
+    Partial {
+        /// Its status.
+        status: u16,
+        /// The rest.
+        rest: Rest,
+    },
     /// It may have them or not; another try might succeed.
     Failed(Failure),
 }
@@ -35,6 +45,19 @@ pub enum Failure {
 }
 
 impl Outcome {
+    /// The outcome that an answer to a request of this kind means. Once per answer.
+    pub fn of_reply(kind: Kind, reply: &Reply) -> Self {
+        match (Self::of_status(reply.status), partial::rest(kind, reply)) {
+            (Self::Refused(status), Some(rest)) => Self::Partial { status, rest },
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Whether the backend has points of the write now.
+    pub fn is_taken(self) -> bool {
+        matches!(self, Self::Accepted | Self::Partial { .. })
+    }
+
     /// The outcome that a final status means. A redirect is a failure: following it would turn a
     /// write into a GET (SPEC section 4).
     pub fn of_status(status: u16) -> Self {

@@ -105,6 +105,12 @@ struct Copies {
 }
 
 impl Request {
+    /// Whether the body is line protocol as it is read, and not compressed.
+    pub fn has_plain_lines(&self) -> bool {
+        let lines = [Kind::Write, Kind::WriteV2, Kind::WriteV3].contains(&self.kind);
+        lines && line_value(&self.headers, "content-encoding").is_none()
+    }
+
     /// What backends with this filter get: a copy, if there is one.
     pub fn for_filter(&self, filter: Option<FilterId>) -> &Self {
         let copies = &self.copies.all[..self.copies.used];

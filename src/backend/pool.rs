@@ -20,6 +20,7 @@ use crate::backend::exchange::Link;
 use crate::backend::flight::Ticket;
 use crate::backend::health::{Change, Health};
 use crate::backend::lane::{Job, Lane};
+use crate::backend::letters::Letters;
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::engine::driver::Driver;
@@ -67,6 +68,8 @@ pub struct Surroundings {
     pub tuning: TuningPlan,
     /// The shard's compressor.
     pub packer: Rc<Packer>,
+    /// The dead letters of the shard's live writes.
+    pub letters: Rc<Letters>,
     /// Bytes that may wait for this backend; one write is always taken.
     pub held_bytes_max: usize,
 }
@@ -296,6 +299,11 @@ impl Backend {
         self.held.set(self.held.get() - bytes);
     }
 
+    /// Counts points that it will never want, since they are older than its retention.
+    pub fn count_expired(&self, points: u32) {
+        self.metrics().expired.add(u64::from(points));
+    }
+
     pub(super) fn metrics(&self) -> &BackendMetrics {
         &self.around.metrics.backends[self.id.0]
     }
@@ -303,7 +311,9 @@ impl Backend {
     pub(super) fn count(&self, outcome: Outcome) {
         let status = match outcome {
             Outcome::Accepted => 204,
-            Outcome::Refused(status) | Outcome::Failed(Failure::Status(status)) => status,
+            Outcome::Refused(status)
+            | Outcome::Partial { status, .. }
+            | Outcome::Failed(Failure::Status(status)) => status,
             Outcome::Failed(failure) => {
                 if let Some(row) = failure.row() {
                     self.metrics().failures[row].add(1);

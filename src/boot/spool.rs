@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use glommio::Task;
 
+use crate::backend::letters;
 use crate::backend::outgoing::Kind;
 use crate::boot::{StartError, helper, rest};
 use crate::clock::Moment;
@@ -319,7 +320,13 @@ pub(super) fn run(shard: &Rc<Shard>, bell: Bell) -> std::io::Result<Vec<Task<()>
         shard.events.clone(),
         shard.number,
     ));
-    let mut tasks = vec![hearing, flushing];
+    let own = Rc::clone(shard);
+    let lettering = glommio::spawn_local(async move {
+        let body_max = own.world.plan.limits.body_bytes_max;
+        let clock = own.driver.clock();
+        letters::run(Rc::clone(&own.letters), clock, own.events.clone(), body_max).await;
+    });
+    let mut tasks = vec![hearing, flushing, lettering];
     let between = match spool.plan.fsync {
         Fsync::Always => Some(std::time::Duration::ZERO),
         Fsync::Every(between) => Some(between),

@@ -123,7 +123,7 @@ pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruli
             spoken += 1;
             match outcome {
                 Outcome::Accepted => return Ruling::Success(from),
-                Outcome::Refused(_) => return Ruling::Refusal(from),
+                Outcome::Refused(_) | Outcome::Partial { .. } => return Ruling::Refusal(from),
                 Outcome::Failed(Failure::Status(500..=599)) => worst = Some(from),
                 Outcome::Failed(_) => {}
             }

@@ -68,7 +68,9 @@ impl Verdict {
                     self.ruling = Some(Ruling::Success(from));
                 }
             }
-            Outcome::Refused(_) => self.ruling = Some(Ruling::Refusal(from)),
+            Outcome::Refused(_) | Outcome::Partial { .. } => {
+                self.ruling = Some(Ruling::Refusal(from));
+            }
             Outcome::Failed(failure) => self.remember(from, failure),
         }
         if self.ruling.is_none() && self.pending == 0 {
@@ -89,10 +91,15 @@ impl Verdict {
 mod tests {
     use super::{Ruling, Verdict};
     use crate::backend::outcome::{Failure, Outcome};
+    use crate::backend::partial::Rest;
     use crate::plan::BackendId;
 
-    const OUTCOMES: [Outcome; 6] = [
+    const OUTCOMES: [Outcome; 7] = [
         Outcome::Accepted,
+        Outcome::Partial {
+            status: 400,
+            rest: Rest::Dropped(1),
+        },
         Outcome::Refused(400),
         Outcome::Failed(Failure::Status(500)),
         Outcome::Failed(Failure::Status(302)),
@@ -119,7 +126,7 @@ mod tests {
                         return Ruling::Success(from);
                     }
                 }
-                Outcome::Refused(_) => return Ruling::Refusal(from),
+                Outcome::Refused(_) | Outcome::Partial { .. } => return Ruling::Refusal(from),
                 Outcome::Failed(_) => {}
             }
         }
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn every_outcome_of_three_backends_in_every_order() {
         let mut walked = 0;
-        for outcomes in (0..216).map(|n| [OUTCOMES[n / 36], OUTCOMES[n / 6 % 6], OUTCOMES[n % 6]]) {
+        for outcomes in (0..343).map(|n| [OUTCOMES[n / 49], OUTCOMES[n / 7 % 7], OUTCOMES[n % 7]]) {
             for order in ORDERS {
                 for acks in 1..=3 {
                     let spoken = order.map(|index| (BackendId(index), outcomes[index]));
@@ -150,7 +157,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(walked, 216 * 6 * 3);
+        assert_eq!(walked, 343 * 6 * 3);
     }
 
     #[test]

@@ -23,4 +23,5 @@ pub mod line;
 mod point;
 mod protobuf;
 pub mod remote_write;
+pub mod typed_field;
 mod value;

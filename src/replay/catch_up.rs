@@ -242,7 +242,7 @@ impl<G: Ground> CatchUp<'_, G> {
             let Some(group) = window.groups.first() else {
                 break;
             };
-            if let (Judgement::Delivered, _) =
+            if let (Judgement::Delivered | Judgement::Partly, _) =
                 self.delivery.send(group, &group.headers, &group.body).await
             {
                 taken = true;

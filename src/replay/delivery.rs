@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::backend::letters;
+use crate::backend::partial::dropped_lines;
+use crate::limits;
 use crate::metrics::code_row;
 use crate::replay::ground::{Corpse, Ground, News, Request};
 use crate::replay::judge::{Judgement, Sent, judge};
@@ -41,6 +44,7 @@ impl<G: Ground> Delivery<'_, G> {
         for group in &window.groups {
             match self.send(group, &group.headers, &group.body).await {
                 (Judgement::Delivered, _) => {}
+                (Judgement::Partly, sent) => self.name_dropped(group, sent).await?,
                 (Judgement::Poison, sent) => self.set_aside(group, sent).await?,
                 (Judgement::Later { counts }, sent) => return Err(Obstacle::of(counts, sent)),
             }
@@ -82,8 +86,56 @@ impl<G: Ground> Delivery<'_, G> {
             let piece = &body[part.start..part.end];
             match self.send(group, b"", piece).await {
                 (Judgement::Delivered, _) => halving.taken(),
+                (Judgement::Partly, sent) => {
+                    dead.extend(group.dropped(piece, &sent));
+                    halving.taken();
+                }
                 (Judgement::Later { counts }, sent) => return Err(Obstacle::of(counts, sent)),
                 (Judgement::Poison, sent) => {
+                    dead.extend(halving.refused().map(|_| group.corpse(piece, &sent)));
+                }
+            }
+        }
+        self.bury(dead).await;
+        Ok(())
+    }
+
+    /// The backend has written a part of a body, for good: the lines that it dropped are set aside. Where its words
+    /// do not name them, halves of the body are sent again, a bounded number of times; each half names more, and
+    /// what is left then is set aside as it is.
+    async fn name_dropped(&self, group: &Group, sent: Sent) -> Result<(), Obstacle> {
+        let inflated = group.is_gzip().then(|| self.ground.inflate(&group.body));
+        let body = match &inflated {
+            None => &group.body,
+            Some(Some(body)) => body,
+            Some(None) => &group.body,
+        };
+        let is_readable = group.has_lines() && !matches!(inflated, Some(None));
+        if let Some(named) = is_readable.then(|| group.named(body, &sent)).flatten() {
+            self.bury(vec![named]).await;
+            return Ok(());
+        }
+        if !is_readable {
+            self.bury(vec![group.corpse(&group.body, &sent)]).await;
+            return Ok(());
+        }
+        let mut halving = Halving::new(body);
+        let (mut dead, mut sends) = (Vec::new(), 0);
+        while let Some(part) = halving.next() {
+            let piece = &body[part.start..part.end];
+            if sends == limits::PARTIAL_SENDS_MAX {
+                dead.push(group.corpse(&body[part.start..], &sent));
+                break;
+            }
+            sends += 1;
+            match self.send(group, b"", piece).await {
+                (Judgement::Delivered, _) => halving.taken(),
+                (Judgement::Later { counts }, sent) => return Err(Obstacle::of(counts, sent)),
+                (Judgement::Partly, sent) if let Some(named) = group.named(piece, &sent) => {
+                    dead.push(named);
+                    halving.taken();
+                }
+                (Judgement::Partly | Judgement::Poison, sent) => {
                     dead.extend(halving.refused().map(|_| group.corpse(piece, &sent)));
                 }
             }
@@ -118,6 +170,13 @@ impl<G: Ground> Delivery<'_, G> {
 impl Obstacle {
     fn of(counts: bool, sent: Sent) -> Self {
         match sent {
+            Sent::Partly { reply } => Self {
+                counts,
+                timed_out: false,
+                status: reply.status,
+                words: format!("it takes a part: {}", letters::reason(&reply)),
+                wait: None,
+            },
             Sent::Answered {
                 status,
                 reason,
@@ -148,9 +207,25 @@ impl Obstacle {
 }
 
 impl Group {
+    /// The lines that were dropped, if the answer tells which.
+    fn named(&self, body: &[u8], sent: &Sent) -> Option<Corpse> {
+        let Sent::Partly { reply } = sent else {
+            return None;
+        };
+        dropped_lines(body, reply)?;
+        Some(self.corpse(&letters::dropped(body, reply), sent))
+    }
+
+    /// The lines that were dropped, or all of the body.
+    fn dropped(&self, body: &[u8], sent: &Sent) -> Option<Corpse> {
+        let named = self.named(body, sent);
+        named.or_else(|| Some(self.corpse(body, sent)))
+    }
+
     fn corpse(&self, body: &[u8], sent: &Sent) -> Corpse {
         let (status, reason) = match sent {
             Sent::Answered { status, reason, .. } => (*status, reason.clone()),
+            Sent::Partly { reply } => (reply.status, letters::reason(reply)),
             Sent::Died | Sent::Away { .. } => (0, String::new()),
         };
         Corpse {

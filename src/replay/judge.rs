@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backend::answer::Reply;
 use crate::backend::outgoing::Kind;
 use crate::limits;
 
@@ -17,6 +18,11 @@ pub enum Sent {
         /// How long it asks to be left alone.
         retry_after: Option<Duration>,
     },
+    /// It wrote a part of it, and will never take the rest.
+    Partly {
+        /// What it said.
+        reply: Reply,
+    },
     /// It was there, and the connection died before an answer.
     Died,
     /// It could not be reached, or did not answer in time.
@@ -31,6 +37,8 @@ pub enum Sent {
 pub enum Judgement {
     /// It has the points.
     Delivered,
+    /// It has a part of the points, and will never take the rest.
+    Partly,
     /// It will never take this as it is.
     Poison,
     /// It may take it later. If `counts`, a record that always ends so may be what is wrong.
@@ -52,6 +60,7 @@ const DELIVERED_BEFORE: [&str; 4] = [
 pub fn judge(kind: Kind, sent: &Sent) -> Judgement {
     let (status, reason) = match sent {
         Sent::Answered { status, reason, .. } => (*status, reason),
+        Sent::Partly { .. } => return Judgement::Partly,
         Sent::Died => return Judgement::Later { counts: true },
         Sent::Away { .. } => return Judgement::Later { counts: false },
     };

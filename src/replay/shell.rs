@@ -12,6 +12,7 @@ use crate::backend::answer::Reply;
 use crate::backend::errand::Errand;
 use crate::backend::outcome::Failure;
 use crate::backend::outgoing;
+use crate::backend::partial::{self, Rest};
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::timer;
@@ -145,6 +146,17 @@ impl Ground for Shell<'_> {
         }
         let reply = &mut *self.reply.borrow_mut();
         match self.errand.borrow_mut().send(part, body, reply).await {
+            Ok(()) if let Some(rest) = partial::rest(part.kind, reply) => match rest {
+                Rest::Dropped(_) => Sent::Partly {
+                    reply: reply.clone(),
+                },
+                // The points that it never will want are counted, and that is all.
+                Rest::Expired(points) => {
+                    let most = partial::points_max(body, !part.has_plain_lines());
+                    self.backend.count_expired(points.min(most));
+                    said(204, String::new())
+                }
+            },
             Ok(()) => Sent::Answered {
                 status: reply.status,
                 reason: reason(&reply.body),

@@ -98,6 +98,20 @@ pub struct Row {
     pub bytes: Cell,
     /// Records that it missed and that could not be kept, since the disk is full or failing.
     pub unkept: Cell,
+    /// Live writes of which it dropped lines that were set aside, by its status (its row in the metrics),
+    pub dead: Vec<Cell>,
+    /// and those of them that found no room among the dead letters.
+    pub unlettered: Cell,
+}
+
+impl Row {
+    /// Nothing was said yet; `codes` rows for statuses.
+    fn new(codes: usize) -> Self {
+        Self {
+            dead: (0..codes).map(|_| Cell::default()).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 /// How often and how long new writes were held for a backend.
@@ -162,7 +176,7 @@ impl Desk {
     pub fn new(shards: usize, codes: usize) -> Self {
         Self {
             state: AtomicU64::new(0),
-            rows: (0..shards).map(|_| Row::default()).collect(),
+            rows: (0..shards).map(|_| Row::new(codes)).collect(),
             settled_records: Cell::default(),
             settled_bytes: Cell::default(),
             oldest_ms: Cell::default(),
@@ -225,6 +239,10 @@ impl Desk {
         }
         for (own, old) in self.rows.iter().zip(&before.rows) {
             own.unkept.set(old.unkept.get());
+            own.unlettered.set(old.unlettered.get());
+            for (own, old) in own.dead.iter().zip(&old.dead) {
+                own.set(old.get());
+            }
         }
     }
 

@@ -245,7 +245,7 @@ impl<D: Disk> Keeper<D> {
         }
         self.owe(&entry, change);
         self.publish_undecided();
-        if entry.waiting & bit != 0 {
+        if entry.waiting & bit != 0 && heard != Heard::Partial {
             let outstanding = &mut self.outstanding.borrow_mut()[id.0];
             *outstanding = outstanding.saturating_sub(1);
         }

@@ -27,6 +27,8 @@ pub enum Fate {
 pub enum Heard {
     /// It has it.
     Accepted,
+    /// It has a part of it and will not have the rest, which is still to be accounted for: it speaks again.
+    Partial,
     /// It will not have it, and the client may be told so.
     Refused,
     /// It does not have it now.
@@ -153,14 +155,16 @@ impl Ledger {
         let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) else {
             return Change::default();
         };
-        entry.waiting &= !backend;
+        if heard != Heard::Partial {
+            entry.waiting &= !backend;
+        }
         let missed_before = match entry.fate {
             Fate::Accepted => entry.missed,
             _ => 0,
         };
         match (heard, entry.fate) {
             (_, Fate::Void) => return Change::default(),
-            (Heard::Accepted, _) => {
+            (Heard::Accepted | Heard::Partial, _) => {
                 entry.fate = Fate::Accepted;
                 entry.missed &= !backend;
             }
@@ -320,6 +324,24 @@ mod tests {
                 .void,
             "its client was refused"
         );
+    }
+
+    #[test]
+    fn a_part_is_an_acceptance_and_stays_open_until_the_rest_is_accounted_for() {
+        let mut ledger = Ledger::default();
+        let sequence = ledger.enter(sent_to(0b01, 0b10));
+        ledger.written(sequence, 10, 0);
+        let said = ledger.heard(sequence, 1, Heard::Partial, Keep::Accepted);
+        assert_eq!(said, owed(0b10), "to the other");
+        assert_eq!(ledger.undecided(1), None);
+        assert_eq!(ledger.unsettled(1, |_| 0b01), Some(10));
+        let settled = ledger.heard(sequence, 1, Heard::Accepted, Keep::Accepted);
+        assert_eq!(settled, owed(0));
+        assert_eq!(ledger.unsettled(1, |_| 0b01), None);
+        let sequence = ledger.enter(sent_to(0b01, 0));
+        ledger.heard(sequence, 1, Heard::Partial, Keep::Accepted);
+        let gone = ledger.heard(sequence, 1, Heard::Missed, Keep::Accepted);
+        assert_eq!(gone, owed(0b01), "its letter was not written");
     }
 
     #[test]

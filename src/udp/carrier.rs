@@ -7,12 +7,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::backend::flight::Ticket;
+use crate::backend::outcome::Outcome;
 use crate::backend::outgoing::Kind;
+use crate::backend::partial::{self, Rest};
 use crate::fanout;
 use crate::fanout::verdict::Ruling;
 use crate::limits;
 use crate::metrics::UdpDrop;
-use crate::plan::{CarriedPlan, Secret};
+use crate::plan::{BackendId, CarriedPlan, Secret};
 use crate::shard::Shard;
 
 /// Backends that are sent the same writes.
@@ -119,13 +121,32 @@ impl Carrier {
         }
         let ruling = fanout::relay(shard, self.door, ticket, &self.outputs, 1).await;
         ticket.ruled();
+        let most = partial::points_max(&ticket.request().body, false);
         match ruling {
             Ruling::Success(_) | Ruling::Kept | Ruling::NotForAnybody => None,
             // With a spool it is owed all the same, and what is wrong with it is found at the replay.
             Ruling::Refusal(_) if shard.keeps_all(self.door) => None,
+            // The others of its points are there.
+            Ruling::Refusal(from) if let Some(rest) = partial_of(ticket, from) => {
+                if let Rest::Dropped(points) = rest {
+                    shard
+                        .metrics
+                        .udp
+                        .drop(UdpDrop::Refused, u64::from(points.min(most)));
+                }
+                None
+            }
             Ruling::Refusal(_) => Some(UdpDrop::Refused),
             Ruling::Failure(_) | Ruling::NobodyAnswered => Some(UdpDrop::Backend),
             Ruling::Full => Some(UdpDrop::Overload),
         }
+    }
+}
+
+/// The rest of a write of which `from` has taken a part.
+fn partial_of(ticket: &Ticket, from: BackendId) -> Option<Rest> {
+    match ticket.outcome_of(from)? {
+        Outcome::Partial { rest, .. } => Some(rest),
+        _ => None,
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Does {
     Take,
     /// Answers so: a status, header lines, a body. It keeps nothing.
     Say(u16, &'static str, &'static str),
+    /// Takes the lines that do not hold this word, and answers so, as InfluxDB does.
+    TakePart(&'static str, u16, &'static str, &'static str),
     /// Closes the connection.
     Close,
 }
@@ -229,6 +231,10 @@ impl Shelf {
                 kept.seen.push(seen.clone());
                 match rule(&seen) {
                     Does::Take => kept.take(&seen),
+                    Does::TakePart(word, status, headers, body) => {
+                        kept.take_part(&seen, word);
+                        Does::Say(status, headers, body)
+                    }
                     other => other,
                 }
             };
@@ -241,7 +247,9 @@ impl Shelf {
                         .write_all(format!("{head}\r\n\r\n{body}").as_bytes())
                         .ok()?;
                 }
-                Does::Close => return stream.shutdown(Shutdown::Both).ok(),
+                Does::TakePart(..) | Does::Close => {
+                    return stream.shutdown(Shutdown::Both).ok();
+                }
             }
         }
     }
@@ -261,27 +269,22 @@ impl Shelf {
 }
 
 impl Kept {
+    fn take_part(&mut self, seen: &Seen, word: &str) {
+        let Some(text) = text_of(seen) else { return };
+        for line in lines_of(&text).filter(|line| !line.contains(word)) {
+            if let Some((point, fields)) = point_of(line) {
+                self.points.insert(point, fields);
+            }
+        }
+    }
+
     fn take(&mut self, seen: &Seen) -> Does {
         self.taken.push(seen.body.clone());
         if !seen.head.starts_with("POST /write") {
             return Does::Take;
         }
-        let mut body = seen.body.clone();
-        if seen
-            .head
-            .to_ascii_lowercase()
-            .contains("content-encoding: gzip")
-        {
-            body.clear();
-            if MultiGzDecoder::new(&seen.body[..])
-                .read_to_end(&mut body)
-                .is_err()
-            {
-                return Does::Say(400, "", "{\"error\":\"bad gzip\"}");
-            }
-        }
-        let Ok(text) = String::from_utf8(body) else {
-            return Does::Say(400, "", "{\"error\":\"not UTF-8\"}");
+        let Some(text) = text_of(seen) else {
+            return Does::Say(400, "", "{\"error\":\"bad gzip, or not UTF-8\"}");
         };
         let mut answer = Does::Take;
         for line in lines_of(&text) {
@@ -292,6 +295,18 @@ impl Kept {
         }
         answer
     }
+}
+
+/// The body of a write, inflated.
+fn text_of(seen: &Seen) -> Option<String> {
+    let head = seen.head.to_ascii_lowercase();
+    let mut body = seen.body.clone();
+    if head.contains("content-encoding: gzip") {
+        body.clear();
+        let mut decoder = MultiGzDecoder::new(&seen.body[..]);
+        decoder.read_to_end(&mut body).ok()?;
+    }
+    String::from_utf8(body).ok()
 }
 
 /// Lines; a newline within a string ends none.

@@ -166,7 +166,7 @@ pub(crate) async fn write(
         let said = heard.borrow().get(place).copied();
         match said {
             Some(Heard::Accepted) => break,
-            Some(Heard::Refused) => return false, // the first refusal answers at once
+            Some(Heard::Refused | Heard::Partial) => return false, // the first refusal answers at once
             Some(Heard::Missed) if place + 1 == backends => return false,
             Some(Heard::Missed) => place += 1,
             None => keeper.news().await,
