@@ -167,6 +167,8 @@ pub const FAILURES_MAX: u32 = 3;
 pub const PROBE_BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// See [`PROBE_BACKOFF_MIN`].
 pub const PROBE_BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How long a probe that failed, or a refused connection, counts for those who ask whether a backend is there now.
+pub const PROBE_COUNTS: Duration = Duration::from_millis(50);
 /// Bodies up to this size are copied behind their head and sent as one piece; larger ones are not
 /// copied.
 pub const COPY_BYTES_MAX: usize = 16 * KIB;

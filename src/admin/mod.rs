@@ -19,6 +19,7 @@ use std::rc::Rc;
 
 use crate::backend::pool::Shared;
 use crate::events::Event;
+use crate::fanout::deferred::any_up;
 use crate::http::response::{Closing, RETRY_AFTER, write_answer, write_error};
 use crate::plan::{BackendId, ListenerPlan};
 use crate::shard::{Shard, World};
@@ -66,12 +67,14 @@ pub async fn answer(
         }
         Asked::Health => page(out, JSON, &health::page(shard, listener).await, opts),
         Asked::Ready if shard.is_ending() => not_ready(out, "shutting down", opts),
-        Asked::Ready => readiness(out, ready::why_not(world, listener), opts),
+        Asked::Ready => readiness(out, ready::why_not_now(shard, listener).await, opts),
         Asked::ReadyBackend(None) => {
             write_error(out, 404, "no backend has this name", b"", opts);
             404
         }
         Asked::ReadyBackend(Some(backend)) => {
+            let one = std::iter::once(&shard.backends[backend.0]);
+            any_up(one, shard.driver.now()).await;
             let why_not = ready::why_not_backend(world, backend);
             readiness(out, why_not.as_deref(), opts)
         }

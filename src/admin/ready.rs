@@ -4,16 +4,31 @@
 //! than one that is down.
 
 use crate::admin::{debt, is_up};
+use crate::fanout::deferred::all_asked;
 use crate::plan::{BackendId, ListenerPlan, WhenFull};
-use crate::shard::World;
+use crate::shard::{Shard, World};
 
-/// Why a write at this door would not succeed now; `None` if it would.
-pub fn why_not(world: &World, listener: &ListenerPlan) -> Option<&'static str> {
+/// Why a write at this door would not succeed now; `None` if it would. Where too few backends are up on all shards,
+/// the others are asked now, as a write would ask them.
+pub async fn why_not_now(shard: &Shard, listener: &ListenerPlan) -> Option<&'static str> {
+    let world = &*shard.world;
+    why_not(world, listener, |id| is_up(world, id))?;
+    let others = listener.outputs.iter().filter(|id| !is_up(world, **id));
+    let backends = others.map(|id| &shard.backends[id.0]);
+    all_asked(backends, shard.driver.now()).await;
+    why_not(world, listener, |id| shard.backends[id.0].is_up())
+}
+
+fn why_not(
+    world: &World,
+    listener: &ListenerPlan,
+    is_up: impl Fn(BackendId) -> bool,
+) -> Option<&'static str> {
     let outputs: Vec<Output> = listener
         .outputs
         .iter()
         .filter(|id| world.plan.backends[id.0].writes)
-        .map(|&id| look(world, id))
+        .map(|&id| look(world, id, is_up(id)))
         .collect();
     let spool = world.plan.spool.as_ref();
     let rules = Rules {
@@ -49,12 +64,12 @@ struct Output {
     full: bool,
 }
 
-fn look(world: &World, id: BackendId) -> Output {
+fn look(world: &World, id: BackendId, up: bool) -> Output {
     let plan = &world.plan.backends[id.0];
     let debt = debt::of(world, id, 0);
     let owed = debt.as_ref().filter(|debt| !debt.is_level());
     Output {
-        up: is_up(world, id),
+        up,
         level: owed.is_none(),
         judges: !plan.drop_responses,
         kept: debt.is_some(),

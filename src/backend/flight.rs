@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use futures_lite::future::poll_fn;
 
@@ -137,14 +137,18 @@ impl Flight {
 
     /// The outcome at `place` in the order of speaking, as soon as there is one.
     pub async fn heard(&self, place: usize) -> (BackendId, Outcome) {
-        poll_fn(|cx| match self.said.borrow().heard.get(place) {
+        poll_fn(|cx| self.poll_heard(place, cx)).await
+    }
+
+    /// The same for somebody who waits for other things too.
+    pub fn poll_heard(&self, place: usize, cx: &Context<'_>) -> Poll<(BackendId, Outcome)> {
+        match self.said.borrow().heard.get(place) {
             Some(&heard) => Poll::Ready(heard),
             None => {
                 *self.waiter.borrow_mut() = Some(cx.waker().clone());
                 Poll::Pending
             }
-        })
-        .await
+        }
     }
 
     /// The answer that backend `from` gave, for the client. Call before [`Flight::ruled`].

@@ -12,6 +12,7 @@
 //! and counts against the shard's budget until then.
 
 pub mod answer;
+mod ask_now;
 pub mod asking;
 pub mod backoff;
 mod compose;

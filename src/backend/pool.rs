@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::backend::ask_now::Probes;
 use crate::backend::asking::Asking;
 use crate::backend::compress::Packer;
 use crate::backend::exchange::Link;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub tls: Option<ClientTls>,
     /// A shard could not connect: the name is looked up again soon.
     pub addresses_doubted: AtomicBool,
+    /// How often a shard has found it up again: the others ask too then.
+    pub returns: AtomicU64,
     /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
     pub version: ArcSwapOption<String>,
     /// What was last wrong with it.
@@ -99,6 +102,7 @@ pub struct Backend {
     held: Cell<usize>,
     health: RefCell<Health>,
     pub(super) asking: Asking,
+    pub(super) probes: Probes,
 }
 
 impl Backend {
@@ -126,6 +130,7 @@ impl Backend {
             held: Cell::new(0),
             health: RefCell::default(),
             asking: Asking::default(),
+            probes: Probes::default(),
         });
         backend.metrics().up.set(1);
         backend
@@ -249,6 +254,7 @@ impl Backend {
             job.settle(Outcome::Failed(Failure::TimedOut), None);
         }
         self.joiner.wake();
+        self.hear_of_return();
     }
 
     pub(super) fn link_opened(&self, link: &Rc<Link>) {
@@ -277,6 +283,7 @@ impl Backend {
         self.was_up.set(self.is_known_up());
         self.retired.set(true);
         self.asking.close();
+        self.probes.wake();
         if cut {
             self.cut.set(true);
             self.health.borrow_mut().failed(Failure::Connect);
@@ -289,6 +296,10 @@ impl Backend {
         if cut {
             self.links.borrow().iter().for_each(|link| link.end_at(now));
         }
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -341,6 +352,7 @@ impl Backend {
 
     pub(super) fn failed(self: &Rc<Self>, failure: Failure, why: &str) {
         if failure == Failure::Connect {
+            self.probes.has_failed(self.around.driver.now());
             self.shared.addresses_doubted.store(true, Ordering::Relaxed);
         }
         let change = self.health.borrow_mut().failed(failure);
@@ -349,6 +361,7 @@ impl Backend {
     }
 
     pub(super) fn probe_failed(self: &Rc<Self>, before: u64, why: &str) {
+        self.probes.has_failed(self.around.driver.now());
         let change = self.health.borrow_mut().probe_failed(before);
         self.changed(change, why);
         self.turn_out(change);
@@ -380,6 +393,10 @@ impl Backend {
 
     fn changed(&self, change: Change, why: &str) {
         let (shard, backend) = (self.around.shard, self.id);
+        if change == Change::Up {
+            self.shared.returns.fetch_add(1, Ordering::Relaxed);
+            self.probes.wake();
+        }
         match change {
             _ if self.retired.get() => {}
             Change::None => {}

@@ -66,6 +66,25 @@ pub async fn ask(backend: &Backend, wait: Duration) -> Result<Heard, String> {
     })
 }
 
+/// Asks once, unless somebody else does: its health hears what came of it.
+pub(super) async fn once(backend: &Rc<Backend>) {
+    let Some(_running) = backend.probes.begin() else {
+        return;
+    };
+    let before = backend.answers();
+    match ask(backend, backend.around.tuning.probe_timeout).await {
+        // A relay says by 503 that it can take nothing, or is about to end.
+        Ok(heard) if heard.status >= 500 && backend.plan.kind == BackendKind::Relay => {
+            backend.probe_failed(before, "it is not ready");
+        }
+        Ok(_) => {
+            backend.probes.was_answered(backend.around.driver.now());
+            backend.answered(); // if it is not well, its answers to writes decide
+        }
+        Err(why) => backend.probe_failed(before, &why),
+    }
+}
+
 /// Keeps the backend's health up to date, for ever. One task per shard and backend.
 pub async fn run(backend: Rc<Backend>, seed: u64) {
     let tuning = backend.around.tuning;
@@ -73,17 +92,8 @@ pub async fn run(backend: Rc<Backend>, seed: u64) {
     let mut seen = 0;
     let mut first = true;
     loop {
-        let before = backend.answers();
-        if first || !backend.is_up() || before == seen {
-            match ask(&backend, tuning.probe_timeout).await {
-                Ok(heard) if heard.status < 500 => backend.answered(),
-                // A relay says by 503 that it can take nothing, or is about to end.
-                Ok(_) if backend.plan.kind == BackendKind::Relay => {
-                    backend.probe_failed(before, "it is not ready");
-                }
-                Ok(_) => {} // it is there, but not well: its answers to writes decide
-                Err(why) => backend.probe_failed(before, &why),
-            }
+        if first || !backend.is_up() || backend.answers() == seen {
+            once(&backend).await;
         }
         first = false;
         seen = backend.answers();

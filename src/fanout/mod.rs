@@ -5,6 +5,7 @@
 //! turn; what the backends say is heard one by one, in the order they speak, until nothing that comes
 //! later may change what the client is told.
 
+pub mod deferred;
 pub mod share;
 pub mod verdict;
 
@@ -15,6 +16,7 @@ use crate::backend::lane::Lane;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::backend::outgoing::Kind;
 use crate::backend::pool::Backend;
+use crate::fanout::deferred::{Deferred, Next};
 use crate::fanout::verdict::{Ruling, Verdict};
 use crate::plan::BackendId;
 use crate::shard::Shard;
@@ -86,8 +88,13 @@ pub async fn relay(
         },
         None => Way::to_all(),
     };
+    // What nobody takes is kept for all all the same: then nobody is waited for.
+    let asks = !shard.keeps_all(door);
+    let mut deferred = Deferred::default();
     for output in outputs.iter().filter(takes) {
-        if way.gates.send & output.bit != 0 {
+        if way.gates.send & output.bit != 0 && asks && !output.backend.is_up() {
+            deferred.add(output);
+        } else if way.gates.send & output.bit != 0 {
             output.backend.submit(&output.lane, ticket.clone());
         } else if way.gates.tail & output.bit != 0 {
             ticket.hear(output.backend.id, Outcome::Failed(Failure::Owed), None);
@@ -96,7 +103,8 @@ pub async fn relay(
     if let Some(keeper) = &shard.keeper {
         release(keeper, &way, ticket, outputs).await;
     }
-    let ruling = hear_out(ticket, outputs, acks).await;
+    let ruling = hear_out(shard, ticket, outputs, acks, &mut deferred).await;
+    deferred.submit_all(ticket, outputs);
     match (&shard.keeper, way.sequence) {
         (Some(keeper), Some(sequence)) => promise(keeper, door, sequence, ruling).await,
         _ => ruling,
@@ -109,25 +117,40 @@ pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruli
     let kind = ticket.request().kind;
     ticket.launch();
     let turn = shard.next_turn();
-    let (mut tried, mut spoken, mut worst) = (0_u64, 0, None);
-    for wants_up in [true, false] {
-        for step in 0..outputs.len() {
-            let output = &outputs[turn.wrapping_add(step) % outputs.len()];
-            let takes = output.takes & kind.bit() != 0;
-            if !takes || tried & output.bit != 0 || (wants_up && !output.backend.is_up()) {
-                continue;
+    let in_turn = || {
+        let steps = (0..outputs.len()).map(|step| turn.wrapping_add(step) % outputs.len());
+        steps.map(|place| &outputs[place])
+    };
+    let mut left = outputs
+        .iter()
+        .filter(|output| output.takes & kind.bit() != 0)
+        .fold(0, |left, output| left | output.bit);
+    let (mut spoken, mut worst) = (0, None);
+    loop {
+        let of_left = in_turn().filter(|output| left & output.bit != 0);
+        let mut of_up = of_left.clone().filter(|output| output.backend.is_up());
+        let Some(output) = of_up.next() else {
+            // Where none is known to be up, all are asked now.
+            let backends = of_left.map(|output| &output.backend);
+            match deferred::any_up(backends, shard.driver.now()).await {
+                true => continue,
+                false => break,
             }
-            tried |= output.bit;
-            output.backend.submit(&output.lane, ticket.clone());
-            let (from, outcome) = ticket.heard(spoken).await;
-            spoken += 1;
-            match outcome {
-                Outcome::Accepted => return Ruling::Success(from),
-                Outcome::Refused(_) | Outcome::Partial { .. } => return Ruling::Refusal(from),
-                Outcome::Failed(Failure::Status(500..=599)) => worst = Some(from),
-                Outcome::Failed(_) => {}
-            }
+        };
+        left &= !output.bit;
+        output.backend.submit(&output.lane, ticket.clone());
+        let (from, outcome) = ticket.heard(spoken).await;
+        spoken += 1;
+        match outcome {
+            Outcome::Accepted => return Ruling::Success(from),
+            Outcome::Refused(_) | Outcome::Partial { .. } => return Ruling::Refusal(from),
+            Outcome::Failed(Failure::Status(500..=599)) => worst = Some(from),
+            Outcome::Failed(_) => {}
         }
+    }
+    for output in outputs.iter().filter(|output| left & output.bit != 0) {
+        // For the words that the client hears.
+        ticket.hear(output.backend.id, Outcome::Failed(Failure::Down), None);
     }
     worst.map_or(Ruling::NobodyAnswered, Ruling::Failure)
 }
@@ -204,8 +227,9 @@ async fn keep(
             Kept::Not(gates) => return Ok(Way::unkept(gates)),
             Kept::Full => return Err(Ruling::Full),
             Kept::Nobody => {
-                let some_return = outputs.iter().any(|output| output.backend.is_up());
-                if !some_return || shard.driver.now() >= due {
+                let backends = outputs.iter().map(|output| &output.backend);
+                let now = shard.driver.now();
+                if now >= due || !deferred::any_up(backends, now).await {
                     let tail = u64::MAX;
                     return Ok(Way::unkept(Gates {
                         tail,
@@ -230,24 +254,43 @@ async fn release(keeper: &Keeper<Place>, way: &Way, ticket: &Ticket, outputs: &[
     }
 }
 
-async fn hear_out(ticket: &Ticket, outputs: &[Output], acks: usize) -> Ruling {
+/// Hears the backends until nothing that comes later may change what the client is told. Before it is told of a
+/// failure, the outputs that are `deferred` are asked whether they are there now.
+async fn hear_out(
+    shard: &Shard,
+    ticket: &Ticket,
+    outputs: &[Output],
+    acks: usize,
+    deferred: &mut Deferred,
+) -> Ruling {
     let (kind, left_out) = {
         let request = ticket.request();
         (request.kind, request.left_out)
     };
-    let judges = outputs
+    let judging = outputs
         .iter()
         .filter(|output| output.takes & kind.bit() != 0 && output.bit & left_out == 0)
-        .filter(|output| !output.backend.plan.drop_responses)
-        .count();
+        .filter(|output| !output.backend.plan.drop_responses);
+    let judges = judging.clone().count();
     // Not all outputs take all kinds, or all points: `acks` is of those that do.
     let mut verdict = Verdict::new(judges, acks.min(judges.max(1)));
     let mut place = 0;
+    let mut asked_since = None;
     loop {
         if let Some(ruling) = verdict.ruling() {
             return ruling;
         }
-        let (from, outcome) = ticket.heard(place).await;
+        let deferred_judges = judging.clone().filter(|output| deferred.holds(output));
+        let is_last_hope = !deferred.is_empty() && verdict.pending() <= deferred_judges.count();
+        let (from, outcome) = if is_last_hope {
+            let since = *asked_since.get_or_insert_with(|| shard.driver.now());
+            match deferred.next(ticket, place, outputs, since).await {
+                Next::Spoken(from, outcome) => (from, outcome),
+                Next::Sent => continue,
+            }
+        } else {
+            ticket.heard(place).await
+        };
         place += 1;
         let judges = outputs
             .iter()

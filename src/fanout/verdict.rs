@@ -49,6 +49,11 @@ impl Verdict {
         }
     }
 
+    /// How many have not spoken yet.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
     /// What the client is to hear, as soon as nothing later may change it.
     pub fn ruling(&self) -> Option<Ruling> {
         self.ruling

@@ -17,6 +17,7 @@ use crate::backend::outgoing::Request;
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::stream::Stream;
+use crate::fanout::deferred::any_up;
 use crate::http::header::line_value;
 use crate::http::request::Method;
 use crate::http::response::{
@@ -66,7 +67,7 @@ pub async fn ask(
     ticket: &Ticket,
     client: &mut Client<'_>,
 ) -> io::Result<Answered> {
-    let mut candidates = candidates(shard, outputs, question);
+    let mut candidates = up_now(shard, outputs, question).await;
     order(&mut candidates, shard.next_turn());
     let count = how_many(&candidates);
     // Taken out of the flight, which nobody may hold while it waits; it counts in the budget all the same.
@@ -74,6 +75,12 @@ pub async fn ask(
     let mut words = String::from("no backend answers the query");
     for (n, candidate) in candidates[..count].iter().enumerate() {
         let backend = &shard.backends[candidate.id.0];
+        if !candidate.up {
+            words.push_str(if n == 0 { ": " } else { "; " });
+            words.push_str(&backend.plan.name);
+            words.push_str(" is down");
+            continue;
+        }
         let _under_way = backend.question();
         let attempt = Attempt {
             shard,
@@ -102,6 +109,17 @@ pub async fn ask(
     send(shard, client, &out).await?;
     let reusable = client.opts.keep_alive;
     Ok(Answered { status, reusable })
+}
+
+/// The candidates; where none is known to be up, all are asked now, and those that do not answer are left out.
+async fn up_now(shard: &Shard, outputs: &[BackendId], question: &Question) -> Vec<Candidate> {
+    let all = candidates(shard, outputs, question);
+    if all.iter().any(|one| one.up) {
+        return all;
+    }
+    let backends = all.iter().map(|one| &shard.backends[one.id.0]);
+    any_up(backends, shard.driver.now()).await;
+    candidates(shard, outputs, question)
 }
 
 fn candidates(shard: &Shard, outputs: &[BackendId], question: &Question) -> Vec<Candidate> {

@@ -52,6 +52,11 @@ impl Carrier {
         self.outputs.iter().any(|output| output.backend.is_up())
     }
 
+    /// Its bit among the carriers of one listener, which are at most 64.
+    fn bit(&self) -> u64 {
+        1 << (self.door % 64)
+    }
+
     /// Puts a point behind what is gathered; whether there is room. Once per point; copies it.
     pub fn add(&self, pieces: [&[u8]; 3]) -> bool {
         let gathered = &mut *self.gathered.borrow_mut();
@@ -92,11 +97,14 @@ impl Carrier {
     async fn carry(&self, shard: &Shard, ticket: Ticket, points: u64, others: &[Rc<Self>]) {
         let mut ticket = ticket;
         let mut why = self.write(shard, &ticket).await;
-        for other in others {
+        let up_first = |wants_up: bool| others.iter().map(move |other| (other, wants_up));
+        let mut tried = self.bit();
+        for (other, wants_up) in up_first(true).chain(up_first(false)) {
             let is_lost = matches!(why, Some(UdpDrop::Backend | UdpDrop::Overload));
-            if !is_lost || other.door == self.door || !other.is_up() {
+            if !is_lost || tried & other.bit() != 0 || (wants_up && !other.is_up()) {
                 continue;
             }
+            tried |= other.bit();
             let next = shard.flights.begin();
             next.request_mut().body = std::mem::take(&mut ticket.request_mut().body);
             ticket = next;

@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod answers;
+mod ask_now;
 mod backend;
 mod bad_input;
 mod balance;
