@@ -324,6 +324,10 @@ pub const START_CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// At the end of a drain: ticks in which shards let go of what all have settled. What is left is
 /// replayed at the next start.
 pub const SETTLE_TICKS_MAX: usize = 4;
+/// Names of backends that a spool knows. Past it a new name is not written down, and is new after each start.
+pub const KNOWN_NAMES_MAX: usize = 16_384;
+/// Bytes of the file of those names. A longer one is damage.
+pub const KNOWN_FILE_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Logs of earlier starts that are read at once. Past it the start is refused.
 pub const LOGS_MAX: usize = 65_536;
 

@@ -70,6 +70,13 @@ impl World {
         backends.iter().position(|plan| plan.label == label)
     }
 
+    /// Whether a backend has a say, and may be read from: one that was new has accepted something since, and is owed
+    /// nothing.
+    pub fn is_known(&self, id: BackendId) -> bool {
+        let voice = &self.backends[id.0].voice;
+        voice.is_known() || (self.owed(id).is_none() && voice.is_level())
+    }
+
     /// Bytes that a backend is owed, here or by another relay; `None` if it is level with all of them, as
     /// far as they have said.
     pub fn owed(&self, id: BackendId) -> Option<u64> {

@@ -267,7 +267,7 @@ fn nobody_answered(out: &mut Vec<u8>, ticket: &Ticket, outputs: &[Output], opts:
         words.push(' ');
         words.push_str(match ticket.outcome_of(output.backend.id) {
             Some(Outcome::Failed(failure)) => failure.words(),
-            Some(Outcome::Accepted) => "accepted it",
+            Some(Outcome::Accepted | Outcome::Spare { .. }) => "accepted it",
             Some(Outcome::Refused(_)) => "refused it",
             Some(Outcome::Partial { .. }) => "took a part of it",
             None if output.takes & ticket.request().kind.bit() == 0 => "does not take such writes",

@@ -45,6 +45,9 @@ pub fn why_not_backend(world: &World, backend: BackendId) -> Option<String> {
     if !is_up(world, backend) {
         return Some("the backend is down".to_owned());
     }
+    if !world.is_known(backend) {
+        return Some("the backend is new, and has yet to accept what it is owed".to_owned());
+    }
     Some(match world.owed(backend)? {
         0 => "the backend is about to be level".to_owned(),
         bytes => format!("the backend is owed {bytes} bytes"),

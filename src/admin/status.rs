@@ -73,7 +73,10 @@ fn row(world: &World, id: BackendId, now_ms: u64) -> Row {
     let rows = world.metrics.iter();
     Row {
         location: plan.location.clone(),
-        state: state(is_up(world, id), is_level),
+        state: match (is_up(world, id), world.backends[id.0].voice.is_new()) {
+            (true, true) => "new",
+            (is_up, _) => state(is_up, is_level),
+        },
         owed_bytes: of(|debt| debt.bytes),
         owed_records: of(|debt| debt.records),
         oldest_seconds: Duration::from_millis(of(|debt| debt.oldest_ms)).as_secs_f64(),

@@ -36,13 +36,20 @@ struct Said {
 impl Said {
     /// Counts, per backend, that it lacks what another has.
     fn count_missed(&self, home: &Flights) {
-        let is_whole_somewhere = self.heard.iter().any(|heard| heard.1 == Outcome::Accepted);
+        let is_whole = |outcome| {
+            matches!(
+                outcome,
+                Outcome::Accepted | Outcome::Spare { is_part: false }
+            )
+        };
+        let is_whole_somewhere = self.heard.iter().any(|heard| is_whole(heard.1));
         if !self.heard.iter().any(|heard| heard.1.is_taken()) {
             return;
         }
         for (backend, outcome) in &self.heard {
             let has_missed = match outcome {
-                Outcome::Accepted => false,
+                Outcome::Accepted | Outcome::Spare { is_part: false } => false,
+                Outcome::Spare { is_part: true } => is_whole_somewhere,
                 Outcome::Partial { rest, .. } => {
                     is_whole_somewhere && matches!(rest, Rest::Dropped(_))
                 }
@@ -102,8 +109,8 @@ impl Flight {
     pub fn hear(&self, from: BackendId, outcome: Outcome, reply: Option<&Reply>) {
         if let Some((keeper, sequence)) = &*self.kept.borrow() {
             let heard = match outcome {
-                Outcome::Accepted => Heard::Accepted,
-                Outcome::Partial { .. } => Heard::Partial,
+                Outcome::Accepted | Outcome::Spare { is_part: false } => Heard::Accepted,
+                Outcome::Partial { .. } | Outcome::Spare { is_part: true } => Heard::Partial,
                 Outcome::Refused(_) => Heard::Refused,
                 Outcome::Failed(_) => Heard::Missed,
             };

@@ -79,6 +79,18 @@ impl Job {
         backend.next_in(&lane);
     }
 
+    /// The outcome as far as it decides anything.
+    fn heeded(&self, outcome: Outcome) -> Outcome {
+        let voice = &self.backend.shared.voice;
+        if !voice.is_new() {
+            return outcome;
+        }
+        if outcome.is_taken() {
+            voice.accepted();
+        }
+        outcome.of_newcomer()
+    }
+
     /// The backend has taken a part of the write, and will never take the rest.
     fn tell_rest(&self, rest: Rest, reply: &Reply) {
         match rest {
@@ -102,7 +114,8 @@ impl Job {
         self.settled = true;
         self.backend.release(self.bytes);
         self.backend.count(outcome);
-        self.ticket.hear(self.backend.id, outcome, reply);
+        let heeded = self.heeded(outcome);
+        self.ticket.hear(self.backend.id, heeded, reply);
         if let (Outcome::Partial { rest, .. }, Some(reply)) = (outcome, reply) {
             self.tell_rest(rest, reply);
         }

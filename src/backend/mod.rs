@@ -30,3 +30,4 @@ pub mod partial;
 pub mod pool;
 pub mod probe;
 pub mod request;
+pub mod voice;

@@ -19,6 +19,11 @@ pub enum Outcome {
         /// The rest.
         rest: Rest,
     },
+    /// It is new and decides nothing yet, but has the points, or a part of them: success if no other takes them.
+    Spare {
+        /// It will never take the rest.
+        is_part: bool,
+    },
     /// It may have them or not; another try might succeed.
     Failed(Failure),
 }
@@ -40,6 +45,8 @@ pub enum Failure {
     Down,
     /// It is owed older writes first, so this one was kept for it and not sent.
     Owed,
+    /// It is new, has accepted nothing yet, and did not take this.
+    New,
     /// More waits for it than its share of the memory, so nothing was sent.
     Overloaded,
 }
@@ -53,9 +60,19 @@ impl Outcome {
         }
     }
 
+    /// The same of a backend that is new beside others: it decides nothing yet.
+    pub fn of_newcomer(self) -> Self {
+        match self {
+            Self::Accepted => Self::Spare { is_part: false },
+            Self::Partial { .. } => Self::Spare { is_part: true },
+            Self::Refused(_) | Self::Failed(Failure::Status(_)) => Self::Failed(Failure::New),
+            Self::Spare { .. } | Self::Failed(_) => self,
+        }
+    }
+
     /// Whether the backend has points of the write now.
     pub fn is_taken(self) -> bool {
-        matches!(self, Self::Accepted | Self::Partial { .. })
+        !matches!(self, Self::Refused(_) | Self::Failed(_))
     }
 
     /// The outcome that a final status means. A redirect is a failure: following it would turn a
@@ -81,6 +98,7 @@ impl Failure {
             Self::Nonsense => "answered with something that is not HTTP",
             Self::Down => "is down",
             Self::Owed => "is being brought level",
+            Self::New => "is new, and did not take it",
             Self::Overloaded => "is too slow: its share of memory is full",
         }
     }
@@ -88,7 +106,7 @@ impl Failure {
     /// Its row in the metrics; `None` where the status has one.
     pub fn row(self) -> Option<usize> {
         let label = match self {
-            Self::Status(_) => return None,
+            Self::Status(_) | Self::New => return None,
             Self::Connect => "connect",
             Self::TimedOut => "timeout",
             Self::Closed => "closed",

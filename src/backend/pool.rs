@@ -24,6 +24,7 @@ use crate::backend::lane::{Job, Lane};
 use crate::backend::letters::Letters;
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
+use crate::backend::voice::Voice;
 use crate::engine::driver::Driver;
 use crate::engine::tls::ClientTls;
 use crate::events::{Event, Events};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub tls: Option<ClientTls>,
     /// A shard could not connect: the name is looked up again soon.
     pub addresses_doubted: AtomicBool,
+    /// Its say in what clients hear.
+    pub voice: Voice,
     /// How often a shard has found it up again: the others ask too then.
     pub returns: AtomicU64,
     /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
@@ -321,7 +324,7 @@ impl Backend {
 
     pub(super) fn count(&self, outcome: Outcome) {
         let status = match outcome {
-            Outcome::Accepted => 204,
+            Outcome::Accepted | Outcome::Spare { .. } => 204,
             Outcome::Refused(status)
             | Outcome::Partial { status, .. }
             | Outcome::Failed(Failure::Status(status)) => status,

@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use crate::access::warden::Warden;
 use crate::boot::certificates::{self, Opened, Watch};
+use crate::boot::newcomers::Known;
 use crate::boot::{StartError, peers, resolver, spool};
 use crate::engine::bell::Bell;
 use crate::metrics::ShardMetrics;
@@ -42,8 +43,10 @@ impl Generation {
         before: Option<&World>,
     ) -> Result<(Self, Vec<SpoolPost>), StartError> {
         let opened = spool::open(&plan, before)?.map(spool::Opened::split);
-        let (spool_world, bells, kept) = match opened {
-            Some((world, bells, archive, disks)) => (Some(world), bells, Some((archive, disks))),
+        let (spool_world, bells, mut kept) = match opened {
+            Some((world, bells, archive, disks, known)) => {
+                (Some(world), bells, Some((archive, disks, known)))
+            }
             None => (None, Vec::new(), None),
         };
         let shards = plan.cpus.len();
@@ -52,14 +55,18 @@ impl Generation {
             spool: spool_world,
             ..world(plan, certificates, before)
         });
+        match &mut kept {
+            Some((_, _, known)) => known.mark(&world, before),
+            None => Known::nothing().mark(&world, before),
+        }
         resolver::start(&world)?;
         peers::start(&world, peers_tls)?;
         let watch = certificates::start(&world)?;
         let mut posts: Vec<SpoolPost> = Vec::new();
         let mut thread = None;
-        if let Some((archive, disks)) = kept {
+        if let Some((archive, disks, known)) = kept {
             posts.extend(disks.iter().cloned().zip(bells).map(Some));
-            thread = Some(spool::start(&world, archive, disks)?);
+            thread = Some(spool::start(&world, archive, disks, known)?);
         }
         posts.resize_with(shards, || None);
         let generation = Self {

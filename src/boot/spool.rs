@@ -10,6 +10,7 @@ use glommio::Task;
 
 use crate::backend::letters;
 use crate::backend::outgoing::Kind;
+use crate::boot::newcomers::Known;
 use crate::boot::{StartError, helper, rest};
 use crate::clock::Moment;
 use crate::engine::bell::{Bell, Ear};
@@ -42,6 +43,7 @@ pub(super) struct Opened {
     pub(super) bells: Vec<Bell>,
     archive: Archive,
     disks: Vec<Place>,
+    known: Known,
 }
 
 /// Whether the spool is in a folder, which has one owner at a time.
@@ -78,6 +80,10 @@ pub(super) fn open(plan: &Plan, before: Option<&World>) -> Result<Option<Opened>
         what: "the spool".to_owned(),
         why: why.to_string(),
     };
+    let known = match &spool.dir {
+        Some(dir) => Known::read(dir, &archive),
+        None => Known::nothing(),
+    };
     let shards = plan.cpus.len();
     let bells = (0..shards)
         .map(|_| Bell::new())
@@ -96,19 +102,7 @@ pub(super) fn open(plan: &Plan, before: Option<&World>) -> Result<Option<Opened>
         .map(|plan| plan.label.clone())
         .collect();
     open_desks(&board, plan, &archive, before);
-    let mut disks = Vec::new();
-    for shard in 0..shards {
-        disks.push(match &spool.dir {
-            Some(dir) => {
-                let folder = log_folder(dir, archive.run, shard);
-                Place::folder(&folder).map_err(|why| Unusable::Disk {
-                    path: folder.display().to_string(),
-                    why,
-                })?
-            }
-            None => Place::Memory,
-        });
-    }
+    let disks = places(spool, archive.run, shards)?;
     let track = |shard: usize| {
         let number = u32::try_from(shard).unwrap_or(u32::MAX);
         Arc::new(Track::new(archive.run, number, names.clone()))
@@ -128,7 +122,26 @@ pub(super) fn open(plan: &Plan, before: Option<&World>) -> Result<Option<Opened>
         bells,
         archive,
         disks,
+        known,
     }))
+}
+
+/// Where each shard's log of a run lies.
+fn places(spool: &SpoolPlan, run: u64, shards: usize) -> Result<Vec<Place>, StartError> {
+    let mut disks = Vec::new();
+    for shard in 0..shards {
+        disks.push(match &spool.dir {
+            Some(dir) => {
+                let folder = log_folder(dir, run, shard);
+                Place::folder(&folder).map_err(|why| Unusable::Disk {
+                    path: folder.display().to_string(),
+                    why,
+                })?
+            }
+            None => Place::Memory,
+        });
+    }
+    Ok(disks)
 }
 
 /// Says what each backend is owed to begin with, and goes on with what was counted `before`.
@@ -184,15 +197,17 @@ pub(super) fn start(
     world: &Arc<World>,
     archive: Archive,
     disks: Vec<Place>,
+    known: Known,
 ) -> Result<(Sender<()>, Receiver<()>), StartError> {
     let (end, ending) = bounded(1);
     let (ended, all_saved) = bounded(1);
     let world = Arc::clone(world);
     helper("spool", move || {
-        let mut archive = archive;
+        let (mut archive, mut known) = (archive, known);
         loop {
             let last = ending.try_recv().is_ok();
             archive.tick();
+            known.tick(&world);
             if last {
                 if let Some(spool) = &world.spool {
                     save_last(spool, &disks);
@@ -209,8 +224,8 @@ pub(super) fn start(
 
 impl Opened {
     /// What all shards see; and what the thread needs.
-    pub(super) fn split(self) -> (SpoolWorld, Vec<Bell>, Archive, Vec<Place>) {
-        (self.world, self.bells, self.archive, self.disks)
+    pub(super) fn split(self) -> (SpoolWorld, Vec<Bell>, Archive, Vec<Place>, Known) {
+        (self.world, self.bells, self.archive, self.disks, self.known)
     }
 }
 

@@ -142,7 +142,7 @@ pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruli
         let (from, outcome) = ticket.heard(spoken).await;
         spoken += 1;
         match outcome {
-            Outcome::Accepted => return Ruling::Success(from),
+            Outcome::Accepted | Outcome::Spare { .. } => return Ruling::Success(from),
             Outcome::Refused(_) | Outcome::Partial { .. } => return Ruling::Refusal(from),
             Outcome::Failed(Failure::Status(500..=599)) => worst = Some(from),
             Outcome::Failed(_) => {}
@@ -272,8 +272,11 @@ async fn hear_out(
         .filter(|output| output.takes & kind.bit() != 0 && output.bit & left_out == 0)
         .filter(|output| !output.backend.plan.drop_responses);
     let judges = judging.clone().count();
-    // Not all outputs take all kinds, or all points: `acks` is of those that do.
-    let mut verdict = Verdict::new(judges, acks.min(judges.max(1)));
+    // Not all outputs take all kinds, or all points: `acks` is of those that do, and that are not new.
+    let known = judging
+        .clone()
+        .filter(|output| !output.backend.shared.voice.is_new());
+    let mut verdict = Verdict::new(judges, acks.min(known.count().max(1)));
     let mut place = 0;
     let mut asked_since = None;
     loop {

@@ -32,6 +32,9 @@ pub struct Verdict {
     pending: usize,
     acks_wanted: usize,
     accepted: usize,
+    /// Acceptances by backends that decide nothing yet, and the first of them.
+    spare: usize,
+    first_spare: Option<BackendId>,
     worst: Option<BackendId>,
     ruling: Option<Ruling>,
 }
@@ -44,6 +47,8 @@ impl Verdict {
             pending: judges,
             acks_wanted: acks,
             accepted: 0,
+            spare: 0,
+            first_spare: None,
             worst: None,
             ruling,
         }
@@ -76,10 +81,22 @@ impl Verdict {
             Outcome::Refused(_) | Outcome::Partial { .. } => {
                 self.ruling = Some(Ruling::Refusal(from));
             }
+            Outcome::Spare { .. } => {
+                self.spare += 1;
+                self.first_spare.get_or_insert(from);
+            }
             Outcome::Failed(failure) => self.remember(from, failure),
         }
         if self.ruling.is_none() && self.pending == 0 {
-            self.ruling = Some(self.worst.map_or(Ruling::NobodyAnswered, Ruling::Failure));
+            self.ruling = Some(self.last());
+        }
+    }
+
+    /// All have spoken, and too few of those that decide have accepted: those that are new count now.
+    fn last(&self) -> Ruling {
+        match self.first_spare {
+            Some(from) if self.accepted + self.spare >= self.acks_wanted => Ruling::Success(from),
+            _ => self.worst.map_or(Ruling::NobodyAnswered, Ruling::Failure),
         }
     }
 
@@ -132,7 +149,7 @@ mod tests {
                     }
                 }
                 Outcome::Refused(_) | Outcome::Partial { .. } => return Ruling::Refusal(from),
-                Outcome::Failed(_) => {}
+                Outcome::Failed(_) | Outcome::Spare { .. } => {}
             }
         }
         let own = |&&(_, outcome): &&(BackendId, Outcome)| {
@@ -179,6 +196,37 @@ mod tests {
         assert_eq!(verdict.ruling(), Some(Ruling::Success(BackendId(0))));
         verdict.hear(BackendId(1), Outcome::Refused(400));
         assert_eq!(verdict.ruling(), Some(Ruling::Success(BackendId(0))));
+    }
+
+    #[test]
+    fn a_new_backend_counts_if_too_few_others_accept() {
+        let spare = Outcome::Spare { is_part: false };
+        let (known, new) = (BackendId(0), BackendId(1));
+        for (said, acks, want) in [
+            (Outcome::Accepted, 1, Ruling::Success(known)),
+            (Outcome::Refused(400), 1, Ruling::Refusal(known)),
+            (
+                Outcome::Failed(Failure::Status(500)),
+                1,
+                Ruling::Success(new),
+            ),
+            (Outcome::Failed(Failure::Down), 1, Ruling::Success(new)),
+            (
+                Outcome::Failed(Failure::Status(500)),
+                2,
+                Ruling::Failure(known),
+            ),
+        ] {
+            for is_first in [true, false] {
+                let mut verdict = Verdict::new(2, acks);
+                let spoken = [(new, spare), (known, said)];
+                let order = if is_first { [0, 1] } else { [1, 0] };
+                for (from, outcome) in order.map(|n: usize| spoken[n]) {
+                    verdict.hear(from, outcome);
+                }
+                assert_eq!(verdict.ruling(), Some(want), "{said:?} {acks} {is_first}");
+            }
+        }
     }
 
     #[test]

@@ -122,10 +122,14 @@ async fn up_now(shard: &Shard, outputs: &[BackendId], question: &Question) -> Ve
     candidates(shard, outputs, question)
 }
 
+/// The backends that speak the language; one that is new is among them only where no other does.
 fn candidates(shard: &Shard, outputs: &[BackendId], question: &Question) -> Vec<Candidate> {
     let backends = outputs.iter().map(|id| &shard.backends[id.0]);
     let who = backends
         .filter(|backend| backend.plan.queries && question.path_at(&backend.plan).is_some());
+    let is_known = |backend: &Rc<Backend>| shard.world.is_known(backend.id);
+    let any_known = who.clone().any(is_known);
+    let who = who.filter(|backend| !any_known || is_known(backend));
     who.map(|backend| Candidate {
         id: backend.id,
         up: backend.is_up(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::backend::answer::Reply;
 use crate::backend::errand::Errand;
-use crate::backend::outcome::Failure;
+use crate::backend::outcome::{Failure, Outcome};
 use crate::backend::outgoing;
 use crate::backend::partial::{self, Rest};
 use crate::backend::pool::Backend;
@@ -145,7 +145,11 @@ impl Ground for Shell<'_> {
             body = &part.body;
         }
         let reply = &mut *self.reply.borrow_mut();
-        match self.errand.borrow_mut().send(part, body, reply).await {
+        let answered = self.errand.borrow_mut().send(part, body, reply).await;
+        if answered.is_ok() && Outcome::of_reply(part.kind, reply).is_taken() {
+            self.backend.shared.voice.accepted();
+        }
+        match answered {
             Ok(()) if let Some(rest) = partial::rest(part.kind, reply) => match rest {
                 Rest::Dropped(_) => Sent::Partly {
                     reply: reply.clone(),

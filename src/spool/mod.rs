@@ -33,6 +33,7 @@ pub mod disk;
 pub mod door;
 pub mod flushing;
 pub mod keeper;
+pub mod known;
 pub mod ledger;
 pub mod letting_go;
 pub mod log;

@@ -20,6 +20,7 @@ mod filters;
 mod goforks;
 mod hostile;
 mod influxd;
+mod newcomer;
 mod partial;
 mod query;
 mod query_influxd;

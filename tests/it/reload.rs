@@ -158,6 +158,8 @@ fn reload_adds_and_removes_outputs_under_load_without_a_failed_request() {
     let answered = site.relay.metric(ANSWERED);
     let (written, slowest) = writers.stop();
     eprintln!("{} writes, the slowest took {slowest:?}", written.len());
+    // Who answers first decides: the last writes may still be on their way to c.
+    until("c has them all", || c.seen().len() >= written.len());
     let mut had = bodies(&c);
     had.sort();
     let mut all = written.clone();
