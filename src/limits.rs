@@ -309,8 +309,9 @@ pub const CANARIES_MAX: usize = 8;
 pub const DEAD_LETTER_BYTES_MAX: u64 = 256 * MIB as u64;
 /// Bytes of a backend's reason that a dead letter keeps.
 pub const REASON_BYTES_MAX: usize = KIB;
-/// Bytes of live writes, per shard, that wait for their dead letters. Past it they are counted as lost.
-pub const LETTERS_WAITING_BYTES_MAX: usize = 16 * MIB;
+/// Bytes of live writes, per shard, that wait for their dead letters. Past it they are owed, and have
+/// their letters from the replay. A compressed body that would become larger stays as it is in its letter.
+pub const LETTERS_WAITING_BYTES_MAX: usize = 2 * MIB;
 /// Dead letters of live writes that are written and synced in one go.
 pub const LETTERS_BATCH_MAX: usize = 256;
 /// Requests by which the dropped lines of one replayed body are looked for. Past it what is left is one letter.
@@ -393,6 +394,7 @@ pub const fn shard_bytes_max() -> usize {
     sum += FLIGHTS_KEEP_LARGE_MAX * FLIGHT_KEEP_LARGE_BYTES; // those of them that are used next
     sum += OUTPUTS_MAX * MERGE_LINKS_MAX * MERGE_BATCH_BYTES_MAX; // joined requests
     sum += LEDGER_ENTRIES_MAX * LEDGER_ENTRY_BYTES; // the young end of the log
+    sum += 3 * LETTERS_WAITING_BYTES_MAX; // answers that wait for their dead letters; those, and their text
     sum += GATHER_BYTES_MAX + BODY_BYTES_MAX; // what waits for the flush: it is flushed behind the last
     sum += OUTPUTS_MAX * 2 * REPLAY_BATCH_BYTES_MAX; // a window of replay, and its request
     sum += udp::LISTENERS_MAX * (udp::BATCH * udp::DATAGRAM_BYTES_MAX + udp::GATHER_BYTES_MAX); // a batch, and what waits

@@ -142,6 +142,13 @@ impl Flight {
         }
     }
 
+    /// What `from` dropped of the write cannot be accounted for now: it is owed the write.
+    pub fn missed_at(&self, from: BackendId) {
+        if let Some((keeper, sequence)) = &*self.kept.borrow() {
+            keeper.heard(*sequence, from, Heard::Missed);
+        }
+    }
+
     /// The outcome at `place` in the order of speaking, as soon as there is one.
     pub async fn heard(&self, place: usize) -> (BackendId, Outcome) {
         poll_fn(|cx| self.poll_heard(place, cx)).await

@@ -2,8 +2,8 @@
 //! that it dropped go to its dead letters, once, and nothing is sent again.
 //!
 //! The write is held until its letter is on file: a kill before that leaves the backend owing it, and the answer to
-//! the replay is the same. One task per shard writes what has gathered. What is more than may wait is counted as
-//! lost to the backend.
+//! the replay is the same. One task per shard writes what has gathered. What is more than may wait
+//! is owed to the backend instead: the replay of it ends in the letter.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -69,13 +69,14 @@ impl Letters {
     /// Not once per request: only where a backend says so.
     pub(super) fn push(&self, ticket: &Ticket, backend: &Rc<Backend>, reply: &Reply) {
         let bytes = ticket.charged() + reply.body.len();
-        let is_full = self.bytes.get() + bytes > limits::LETTERS_WAITING_BYTES_MAX
-            && !self.waiting.borrow().is_empty();
-        if self.dir.is_none() || is_full {
+        if self.dir.is_none() {
             if let Some(row) = self.row(backend) {
                 row.unlettered.add(1);
             }
             return ticket.settled_at(backend.id);
+        }
+        if self.bytes.get() + bytes > limits::LETTERS_WAITING_BYTES_MAX {
+            return ticket.missed_at(backend.id);
         }
         self.bytes.set(self.bytes.get() + bytes);
         self.waiting.borrow_mut().push_back(Waiting {
@@ -113,18 +114,13 @@ impl Letters {
         .await
     }
 
-    async fn write(&self, batch: Vec<Waiting>, clock: &Clock, events: &Events, body_max: usize) {
+    /// Writes the letters of these writes, which are of one backend, and settles them there.
+    async fn write(&self, batch: Vec<Waiting>, letters: Vec<DeadLetter>, events: &Events) {
         let (Some(first), Some(dir)) = (batch.first(), self.dir.clone()) else {
             return;
         };
         let backend = Rc::clone(&first.backend);
         let (status, reason) = (first.reply.status, reason(&first.reply));
-        let ms = clock.wall_ns() / 1_000_000;
-        let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-        let letters: Vec<DeadLetter> = batch
-            .iter()
-            .map(|one| letter(one, time.to_string(), body_max))
-            .collect();
         let label = backend.plan.label.clone();
         let work = move || {
             let work = AssertUnwindSafe(|| bury(&dir, &label, &letters));
@@ -177,9 +173,34 @@ impl Letters {
 /// Writes letters for ever. One task per shard with a spool.
 pub async fn run(letters: Rc<Letters>, clock: &Clock, events: Events, body_max: usize) {
     loop {
-        let batch = letters.next().await;
-        letters.write(batch, clock, &events, body_max).await;
+        let mut batch = VecDeque::from(letters.next().await);
+        while !batch.is_empty() {
+            let (part, of_part) = begin(&mut batch, clock, body_max);
+            letters.write(part, of_part, &events).await;
+        }
     }
+}
+
+/// Puts together the letters of the first of these writes, as many as memory allows; a compressed body may become large.
+fn begin(
+    batch: &mut VecDeque<Waiting>,
+    clock: &Clock,
+    body_max: usize,
+) -> (Vec<Waiting>, Vec<DeadLetter>) {
+    let body_max = body_max.min(limits::LETTERS_WAITING_BYTES_MAX);
+    let ms = clock.wall_ns() / 1_000_000;
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    let (mut part, mut letters, mut bytes) = (Vec::new(), Vec::new(), 0);
+    while bytes < limits::LETTERS_WAITING_BYTES_MAX
+        && let Some(one) = batch.pop_front()
+    {
+        let letter = letter(&one, time.to_string(), body_max);
+        let body = letter.body.as_ref().or(letter.base64.as_ref());
+        bytes += body.map_or(0, String::len);
+        letters.push(letter);
+        part.push(one);
+    }
+    (part, letters)
 }
 
 /// The letter of one write: the lines that were dropped, or all of it where they cannot be told apart.

@@ -170,39 +170,47 @@ pub fn dropped_lines(body: &[u8], reply: &Reply) -> Option<Vec<Range<usize>>> {
     by_quotation(body, &all, text).or_else(|| by_type(body, &all, text))
 }
 
-/// Where the lines of a body lie that are neither blank nor comments, without their newlines.
-fn ranges(body: &[u8]) -> Vec<Range<usize>> {
+/// Where the lines of a body lie, without their newlines.
+fn every_range(body: &[u8]) -> Vec<Range<usize>> {
     let starts: Vec<usize> = lines(body).collect();
     let ends = starts.iter().skip(1).map(|next| next - 1);
     let last = body.strip_suffix(b"\n").map_or(body.len(), <[u8]>::len);
     let ends = ends.chain([last]);
-    let all = starts.iter().zip(ends).map(|(&start, end)| start..end);
-    let is_point = |line: &Range<usize>| {
-        let text = body[line.clone()].trim_ascii();
-        !text.is_empty() && !text.starts_with(b"#")
-    };
-    all.filter(is_point).collect()
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(&start, end)| start..end)
+        .collect()
 }
 
-/// An InfluxDB 3 names each line, by number and by its text.
+/// The same of those that are neither blank nor comments.
+fn ranges(body: &[u8]) -> Vec<Range<usize>> {
+    let mut all = every_range(body);
+    all.retain(|line| {
+        let text = body[line.clone()].trim_ascii();
+        !text.is_empty() && !text.starts_with(b"#")
+    });
+    all
+}
+
+/// An InfluxDB 3 names each line, by number and by its text. Whether blank lines and comments count is its own affair.
 fn by_number(
     body: &[u8],
     all: &[Range<usize>],
     data: &[serde_json::Value],
 ) -> Option<Vec<Range<usize>>> {
+    let with_blanks = every_range(body);
     let mut found = Vec::new();
     for one in data {
         let text = one["original_line"].as_str().unwrap_or_default().trim();
         let number = usize::try_from(one["line_number"].as_u64()?).ok()?;
         let is_it = |line: &&Range<usize>| {
             let own = body[(*line).clone()].trim_ascii();
-            !text.is_empty() && own.starts_with(text.as_bytes())
+            own.starts_with(text.as_bytes())
         };
-        let by_number = number.checked_sub(1).and_then(|place| all.get(place));
-        let line = match text.is_empty() {
-            true => by_number,
-            false => by_number.filter(is_it).or_else(|| all.iter().find(is_it)),
-        };
+        let place = number.checked_sub(1)?;
+        let numbered = [with_blanks.get(place), all.get(place)];
+        let line = numbered.into_iter().flatten().find(is_it);
         found.push(line?.clone());
     }
     (!found.is_empty()).then_some(found)
@@ -210,17 +218,20 @@ fn by_number(
 
 /// An InfluxDB 1 quotes each line that it cannot parse; of those that it drops it counts the others.
 fn by_quotation(body: &[u8], all: &[Range<usize>], text: &[u8]) -> Option<Vec<Range<usize>>> {
-    let quoted = unparsed(text);
-    if quoted == 0 || count(text).is_some_and(|others| others > 0) {
+    let starts = memmem::find_iter(text, UNPARSED).map(|at| at + UNPARSED.len());
+    let mut quoted: Vec<&[u8]> = starts.map(|at| &text[at..]).collect();
+    if quoted.is_empty() || count(text).is_some_and(|others| others > 0) {
         return None;
     }
+    quoted.sort_unstable();
     let is_quoted = |line: &&Range<usize>| {
-        let own = body[(*line).clone()].trim_ascii();
-        let quotation = [UNPARSED, own, b"'"].concat();
-        memmem::find(text, &quotation).is_some()
+        let own = [body[(*line).clone()].trim_ascii(), b"'"].concat();
+        let place = quoted.partition_point(|quotation| *quotation < own.as_slice());
+        let next = quoted.get(place);
+        next.is_some_and(|quotation| quotation.starts_with(&own))
     };
     let found: Vec<_> = all.iter().filter(is_quoted).cloned().collect();
-    (!found.is_empty() && found.len() >= quoted as usize).then_some(found)
+    (found.len() >= quoted.len()).then_some(found)
 }
 
 /// Of a conflict of types the answer names a measurement, a field, a type, and how many points it dropped. If as

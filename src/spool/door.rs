@@ -124,7 +124,7 @@ pub enum Kept {
     Not(Gates),
     /// A backend is owed as much as may be, and it is to be refused.
     Full,
-    /// No backend would be sent it, and what nobody takes is to be refused.
+    /// No backend would be sent it at once, and what nobody takes is to be refused.
     Nobody,
 }
 

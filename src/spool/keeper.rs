@@ -146,10 +146,11 @@ impl<D: Disk> Keeper<D> {
                 ..gates
             });
         }
-        let nobody = gates.send | gates.held == 0;
-        if nobody && outputs.keep == Keep::Accepted {
+        // A hand-over may end in the tail: a write that is held for that alone would be refused then.
+        if gates.send == 0 && outputs.keep == Keep::Accepted {
             return Kept::Nobody;
         }
+        let nobody = gates.send | gates.held == 0;
         if self.ledger.borrow().len() >= limits::LEDGER_ENTRIES_MAX {
             return Kept::Full;
         }

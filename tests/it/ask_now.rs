@@ -198,3 +198,27 @@ fn ask_now_datagrams_to_a_backend_that_is_back_are_not_dropped() {
     send(2);
     until("the next is taken", || a.value("m,n=2 1").is_some());
 }
+
+#[test]
+fn ask_now_where_all_backends_are_owed_something() {
+    let (mut a, mut b) = (Store::new(), Store::away());
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &[]);
+    for n in 0..200 {
+        site.write(&format!("m,n={n} v=1 1"));
+    }
+    site.kill(); // whether a has the last of them is not on file
+    a.stop();
+    site.start();
+    let http = site.http.clone();
+    remembers(|| write(&http, "/write?db=x", "m,n=0 v=2 1"));
+    a.start();
+    b.start();
+    std::thread::sleep(PROBE_COUNTS);
+    let answer = write(&http, "/write?db=x", "m,n=0 v=3 1");
+    assert_eq!(answer.status, 204, "{answer:?}");
+    for store in [&a, &b] {
+        until("it has all", || {
+            store.count() == 200 && store.value("m,n=0 1").as_deref() == Some("v=3")
+        });
+    }
+}

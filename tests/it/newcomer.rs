@@ -178,3 +178,59 @@ fn newcomer_or_not_nobody_knows_where_the_list_is_damaged_or_nothing_is_there() 
         assert_ne!(state(&site.http, "n"), "new", "{damage:?}");
     }
 }
+
+#[test]
+fn newcomer_among_relays_of_which_one_is_chosen_decides_nothing() {
+    let (a, n) = (Store::new(), Store::new());
+    n.rule(|_| Does::Say(404, "", NO_DATABASE));
+    let env = [("RELAY_HTTP_MODE", "balance")];
+    let site = Filed::start_with(&config("", &[("a", &a.address)]), &env);
+    let http = &site.relay.http;
+    assert_eq!(write(http, "/write?db=x", &point(0)).status, 204);
+    site.becomes(&config("", &[("n", &n.address), ("a", &a.address)]));
+    for number in 1..20 {
+        let answer = write(http, "/write?db=x", &point(number));
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+    assert_eq!(a.count(), 20);
+    n.rule(|_| Does::Take);
+    until("it takes its turns", || {
+        let answer = write(http, "/write?db=x", &point(20));
+        answer.status == 204 && n.count() == 1
+    });
+}
+
+#[test]
+fn newcomer_that_is_sent_datagrams_costs_none() {
+    let (a, n) = (Store::new(), Store::new());
+    n.rule(|_| Does::Say(404, "", NO_DATABASE));
+    let text = |outputs: &[(&str, &Store)]| {
+        let outputs: String = outputs
+            .iter()
+            .map(|(name, store)| {
+                format!(
+                    "[[udp.output]]\nname = \"{name}\"\nlocation = \"http://{}/?db=x&rp=y\"\n",
+                    store.address
+                )
+            })
+            .collect();
+        format!(
+            "admin.bind-addr = \"127.0.0.1:0\"\n[[udp]]\nname = \"u\"\nbind-addr = \"127.0.0.1:0\"\n{outputs}"
+        )
+    };
+    let site = Filed::start(&text(&[("a", &a)]));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |number: usize| {
+        let body = point(number) + "\n";
+        socket.send_to(body.as_bytes(), &site.relay.udp[0]).unwrap();
+    };
+    send(0);
+    until("a has it", || a.count() == 1);
+    site.becomes(&text(&[("n", &n), ("a", &a)]));
+    for number in 1..20 {
+        send(number);
+        until("a has it", || a.count() == number + 1);
+    }
+    let row = "relay_udp_dropped_total{reason=\"refused\"}";
+    assert_eq!(site.relay.metric(row), 0);
+}

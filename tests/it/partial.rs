@@ -388,3 +388,26 @@ fn partial_write_of_a_real_influxd_leaves_both_with_the_good_lines() {
         bodies == ["m v=\"a string\" 2", "nothing"]
     });
 }
+
+#[test]
+fn partial_write_that_is_too_large_to_wait_for_its_letter_has_it_from_the_replay() {
+    let (a, b) = (Store::new(), Store::new());
+    a.rule(drops_bad(400, "", CONFLICT));
+    let site = Site::new(&[("a", &a), ("b", &b)], &[]);
+    let pad = "x".repeat(1000);
+    let mut lines: Vec<String> = (0..3000)
+        .map(|n| format!("m,n={n} v=\"{pad}\" {n}"))
+        .collect();
+    lines.insert(1500, "bad v=\"s\" 2".to_owned());
+    let answer = write(&site.http, "/write?db=x", &lines.join("\n"));
+    assert!(matches!(answer.status, 204 | 400), "{}", answer.status);
+    until("both have theirs", || {
+        (a.count(), b.count()) == (3000, 3001)
+    });
+    until("the letter names the line", || {
+        letters(&site.folder, "a").len() == 1
+    });
+    let letter = &letters(&site.folder, "a")[0];
+    assert_eq!(letter["body"].as_str().unwrap().trim_end(), "bad v=\"s\" 2");
+    level(&site, "a");
+}
