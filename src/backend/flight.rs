@@ -65,6 +65,8 @@ impl Said {
 /// One write in flight. Held through a [`Ticket`].
 pub struct Flight {
     home: RefCell<Weak<Flights>>,
+    /// It goes to backends that are new alone: then they decide.
+    newcomers_decide: Cell<bool>,
     /// It is on its way to backends, and not only being read.
     launched: Cell<bool>,
     request: RefCell<Request>,
@@ -81,6 +83,7 @@ impl Flight {
         Self {
             home: RefCell::new(home),
             launched: Cell::new(false),
+            newcomers_decide: Cell::new(false),
             request: RefCell::default(),
             said: RefCell::default(),
             waiter: RefCell::default(),
@@ -93,6 +96,16 @@ impl Flight {
     /// It was kept: what becomes of it is entered there.
     pub fn keep(&self, keeper: &Rc<Keeper<Place>>, sequence: u64) {
         *self.kept.borrow_mut() = Some((Rc::clone(keeper), sequence));
+    }
+
+    /// Says whether all that are to get it are new.
+    pub fn set_newcomers_decide(&self, decide: bool) {
+        self.newcomers_decide.set(decide);
+    }
+
+    /// Whether backends that are new decide, since nobody else is to get it.
+    pub fn newcomers_decide(&self) -> bool {
+        self.newcomers_decide.get()
     }
 
     /// What is sent.
@@ -246,6 +259,7 @@ impl Flight {
         said.heard.clear();
         said.replies.iter_mut().for_each(Reply::clear);
         self.ruled.set(false);
+        self.newcomers_decide.set(false);
         self.waiter.take();
     }
 }

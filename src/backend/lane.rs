@@ -88,7 +88,10 @@ impl Job {
         if outcome.is_taken() {
             voice.accepted();
         }
-        outcome.of_newcomer()
+        match self.ticket.newcomers_decide() {
+            true => outcome,
+            false => outcome.of_newcomer(),
+        }
     }
 
     /// The backend has taken a part of the write, and will never take the rest.

@@ -40,6 +40,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Whether it decides nothing yet.
+    fn is_new(&self) -> bool {
+        self.backend.shared.voice.is_new()
+    }
+
     /// The outputs among these backends that take any writes, with lanes of their own.
     pub fn all(shard: &Shard, backends: &[BackendId]) -> Vec<Self> {
         let outputs = backends.iter().enumerate().map(|(place, id)| {
@@ -81,6 +86,8 @@ pub async fn relay(
         };
     }
     ticket.launch();
+    let decides = |output: &Output| !output.backend.plan.drop_responses && !output.is_new();
+    ticket.set_newcomers_decide(!outputs.iter().filter(takes).any(decides));
     let way = match &shard.keeper {
         Some(keeper) => match keep(shard, keeper, door, ticket, outputs).await {
             Ok(way) => way,
@@ -116,6 +123,8 @@ pub async fn relay(
 pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruling {
     let kind = ticket.request().kind;
     ticket.launch();
+    let decides = |output: &Output| output.takes & kind.bit() != 0 && !output.is_new();
+    ticket.set_newcomers_decide(!outputs.iter().any(decides));
     let turn = shard.next_turn();
     let in_turn = || {
         let steps = (0..outputs.len()).map(|step| turn.wrapping_add(step) % outputs.len());
@@ -273,10 +282,12 @@ async fn hear_out(
         .filter(|output| !output.backend.plan.drop_responses);
     let judges = judging.clone().count();
     // Not all outputs take all kinds, or all points: `acks` is of those that do, and that are not new.
-    let known = judging
-        .clone()
-        .filter(|output| !output.backend.shared.voice.is_new());
-    let mut verdict = Verdict::new(judges, acks.min(known.count().max(1)));
+    let known = judging.clone().filter(|output| !output.is_new());
+    let deciding = match ticket.newcomers_decide() {
+        true => judges,
+        false => known.count(),
+    };
+    let mut verdict = Verdict::new(judges, acks.min(deciding.max(1)));
     let mut place = 0;
     let mut asked_since = None;
     loop {
