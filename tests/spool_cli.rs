@@ -242,7 +242,7 @@ fn one_flipped_byte_costs_one_record() {
     for (segment, index) in broken {
         let path = &segments[segment];
         let at = record_at(path, &bodies[index]);
-        change(path, |bytes| bytes[at + 8 + index % 2] ^= 1);
+        change(path, |bytes| bytes[at + 24 + index % 2] ^= 1);
         let said = shelf.run("verify", &[]);
         assert_eq!(said.code, 3);
         let words = format!("{}: at {at}: damaged up to ", path.display());
@@ -278,10 +278,10 @@ fn what_a_kill_or_a_power_cut_leaves_behind_the_last_record_is_no_damage() {
         let at = record_at(path, "m v=2 1\n");
         change(path, |bytes| {
             if cut {
-                bytes[at + 61..].fill(0);
+                bytes[at + 77..].fill(0);
             }
             if !zeros {
-                bytes.truncate(at + 61);
+                bytes.truncate(at + 77);
             }
         });
         let out = shelf.run("verify", &[]).well();
@@ -408,7 +408,7 @@ fn cursors_are_read_from_the_place_that_is_whole() {
     assert!(said.code == 3 && said.out.contains(&words), "{}", said.out);
     // Whole, but of another count of names.
     let file = fs::File::create(&path).unwrap();
-    Cursors::new(PlaceFile::from(file), None)
+    Cursors::new(std::sync::Arc::new(PlaceFile::from(file)), None)
         .save(&[Mark::default(); 3])
         .unwrap();
     let said = shelf.run("verify", &[]);

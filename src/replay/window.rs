@@ -149,6 +149,7 @@ mod tests {
 
     fn record<'a>(kind: u8, query: &'a str, body: &'a str) -> Record<'a> {
         Record {
+            accepted: 0,
             void: false,
             sequence: 0,
             order: 0,

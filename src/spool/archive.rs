@@ -25,6 +25,7 @@ use crate::limits;
 use crate::spool::cursors::Mark;
 use crate::spool::disk::PlaceFile;
 use crate::spool::old_log::{DONE, END_OF_OLD, OldLog, close, read_log};
+use crate::spool::resume::resume;
 use crate::spool::track::Track;
 use crate::spool::unusable::{Unusable, disk};
 
@@ -87,10 +88,14 @@ impl Archive {
     /// written to.
     pub fn in_memory(old: &[Arc<Track<PlaceFile>>], written: &[Arc<Track<PlaceFile>>]) -> Self {
         let mut archive = Self::none();
-        for track in old.iter().chain(written) {
+        let tracks: Vec<_> = old.iter().chain(written).collect();
+        for track in &tracks {
             if track.end() != END_OF_OLD {
                 close(track);
             }
+        }
+        resume(&tracks);
+        for track in tracks {
             let needs = |place: usize| track.cursor(place) != DONE;
             if (0..track.names.len()).any(needs) {
                 archive.logs.push(OldLog {
@@ -116,6 +121,16 @@ impl Archive {
         Ok(archive)
     }
 
+    /// Reads the logs in `dir` once more, saves where backends stand by what their records say, and removes the
+    /// logs that no backend needs. The caller holds the lock, and nobody writes to the logs any more.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn settle(dir: &Path) -> Result<(), Unusable> {
+        Self::find(dir, true)?.tick();
+        Ok(())
+    }
+
     /// Finds the logs in `dir`, without a lock: what is there is not touched, since a relay may run.
     ///
     /// # Errors
@@ -134,6 +149,7 @@ impl Archive {
         }
         let tracks: Vec<_> = archive.logs.iter().map(|log| &log.track).collect();
         agree(&tracks);
+        resume(&tracks);
         Ok(archive)
     }
 
@@ -142,6 +158,9 @@ impl Archive {
         self.logs.iter().fold((0, 0), |(records, bytes), log| {
             match log.track.names.iter().position(|own| own == name) {
                 Some(place) => {
+                    if log.track.cursor(place) == DONE {
+                        return (records, bytes);
+                    }
                     let cursor = &log.track.cursors[place];
                     (
                         records + cursor.records.load(Ordering::Relaxed),

@@ -7,6 +7,15 @@
 //!  -4  4  CRC32C of all before it; zeros up to a multiple of 512
 //! ```
 //!
+//! Behind the three places stands the progress of replay, per name:
+//!
+//! ```text
+//!   0  8  next sequence    8  8  its complement    16  8  order below which it has everything    24  8  its complement
+//! ```
+//!
+//! It is written with each request that a backend has taken, so that a kill does not forget it; each number only
+//! grows, and is true for ever. The higher of a mark and its progress counts.
+//!
 //! There are three places, and the whole one with the highest counter counts. Neither the newest that is
 //! safe from a power cut nor one that is being synced is written over, so that a torn one leaves these.
 //! A cursor that is too old costs a replay of what the backend has; it never costs a write.
@@ -42,6 +51,67 @@ pub const PLACES: usize = 3;
 /// Bytes of one of them.
 pub fn place_bytes(names: usize) -> usize {
     (FIXED + names * EACH + 4).next_multiple_of(512)
+}
+
+/// Bytes of one name's progress.
+const PROGRESS_BYTES: usize = 32;
+
+/// Bytes of a whole file.
+pub fn file_bytes(names: usize) -> usize {
+    PLACES * place_bytes(names) + names * PROGRESS_BYTES
+}
+
+/// How far replay has come for one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The sequence of the first record that it may lack.
+    pub next: u64,
+    /// The order below which it has everything, of all logs of the run.
+    pub had: u64,
+}
+
+impl Progress {
+    /// Writes it for the backend with index `name` of `names`. Once per request of a replay.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn save(self, file: &impl DiskFile, name: usize, names: usize) -> io::Result<()> {
+        let mut bytes = [0; PROGRESS_BYTES];
+        let numbers = [self.next, !self.next, self.had, !self.had];
+        for (piece, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            piece.copy_from_slice(&number.to_le_bytes());
+        }
+        let at = PLACES * place_bytes(names) + name * PROGRESS_BYTES;
+        file.write_at(&bytes, at as u64)
+    }
+
+    /// Reads it from a file's bytes; zeros where it was never written, or not as it was written.
+    fn read(file: &[u8], name: usize, names: usize) -> Self {
+        let at = PLACES * place_bytes(names) + name * PROGRESS_BYTES;
+        let Some(bytes) = file.get(at..at + PROGRESS_BYTES) else {
+            return Self::default();
+        };
+        let number = |at| match (u64_at(bytes, at), u64_at(bytes, at + 8)) {
+            (number, complement) if number == !complement => number,
+            _ => 0,
+        };
+        Self {
+            next: number(0),
+            had: number(16),
+        }
+    }
+}
+
+/// Where each of `names` backends stands by a file's bytes: by the newest marks, and by the progress since.
+pub fn standing(file: &[u8], names: usize) -> Vec<Mark> {
+    let newest = newest(file, names).map(|newest| newest.marks);
+    let mut marks = newest.unwrap_or_else(|| vec![Mark::default(); names]);
+    for (name, mark) in marks.iter_mut().enumerate() {
+        let progress = Progress::read(file, name, names);
+        mark.next = mark.next.max(progress.next);
+        mark.had = mark.had.max(progress.had);
+    }
+    marks
 }
 
 fn encode(counter: u64, marks: &[Mark], out: &mut Vec<u8>) {
@@ -121,9 +191,9 @@ pub struct Cursors<F> {
 
 impl<F: DiskFile> Cursors<F> {
     /// Marks in `file`, behind the `newest` that are there.
-    pub fn new(file: F, newest: Option<&Newest>) -> Self {
+    pub fn new(file: Arc<F>, newest: Option<&Newest>) -> Self {
         Self {
-            file: Arc::new(file),
+            file,
             counter: newest.map_or(0, |newest| newest.counter),
             saved: Vec::new(),
             bytes: Vec::new(),
@@ -245,7 +315,7 @@ mod tests {
     #[test]
     fn what_is_safe_and_what_is_being_synced_is_not_written_over() {
         let file = Bytes(Arc::default(), usize::MAX);
-        let mut cursors = Cursors::new(file.clone(), None);
+        let mut cursors = Cursors::new(Arc::new(file.clone()), None);
         let places = || {
             let whole = file.0.lock().unwrap();
             let decoded = whole.chunks(place_bytes(3)).map(decode);
@@ -275,7 +345,7 @@ mod tests {
         assert!(cursors.is_safe());
         let found = newest(&file.0.lock().unwrap(), 3).unwrap();
         assert_eq!((found.counter, found.place), (6, 0));
-        let mut again = Cursors::new(file.clone(), Some(&found));
+        let mut again = Cursors::new(Arc::new(file.clone()), Some(&found));
         again.save(&marks(7)).unwrap();
         assert_eq!(places(), [6, 7, 5], "what was found is not written over");
     }
@@ -283,7 +353,7 @@ mod tests {
     #[test]
     fn what_was_not_written_is_not_made_safe() {
         let file = Bytes(Arc::default(), place_bytes(3));
-        let mut cursors = Cursors::new(file, None);
+        let mut cursors = Cursors::new(Arc::new(file), None);
         cursors.save(&marks(1)).unwrap();
         cursors.syncing();
         cursors.synced();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits;
-use crate::spool::cursors::{self, Cursors, Mark, PLACES, place_bytes};
+use crate::spool::cursors::{self, Cursors, Mark};
 use crate::spool::disk::{Disk, DiskFile};
 use crate::spool::record::{self, Parts, VOID};
 use crate::spool::segment::Head;
@@ -305,6 +305,21 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Notes in a record which of its targets have accepted the write, so that a start after a kill knows.
+    /// Once per acceptance; no system call where the segment is mapped.
+    ///
+    /// # Errors
+    /// What the disk says: then the write may be sent to them once more after a restart.
+    pub fn note_accepted(&self, sequence: u64, offset: u32, accepted: u64) -> io::Result<()> {
+        match self.track.segment_of(sequence) {
+            Some(segment) => segment.file.write_at(
+                &record::acceptances(accepted),
+                u64::from(offset) + record::ACCEPTED_AT,
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Whether anything was ever written.
     pub fn has_segments(&self) -> bool {
         !self.track.segments.load().is_empty()
@@ -316,9 +331,10 @@ impl<D: Disk> Log<D> {
     /// What the disk says; then the last ones are still there.
     pub fn save(&mut self, marks: &[Mark]) -> io::Result<()> {
         if self.cursors.is_none() {
-            let bytes = (PLACES * place_bytes(marks.len())) as u64;
-            let file = self.disk.create(cursors::FILE, bytes)?;
+            let bytes = cursors::file_bytes(marks.len()) as u64;
+            let file = Arc::new(self.disk.create(cursors::FILE, bytes)?);
             self.made += 1;
+            self.track.keep_progress_in(&file);
             self.cursors = Some(Cursors::new(file, None));
         }
         self.cursors

@@ -105,12 +105,9 @@ fn open_log(
     records_at: usize,
     found: Vec<(u64, String, fs::File)>,
 ) -> OldLog {
-    let marks = fs::read(folder.join(cursors::FILE)).unwrap_or_default();
-    let newest = cursors::newest(&marks, names.len());
-    let unknown = || vec![Mark::default(); names.len()];
-    let marks = newest
-        .as_ref()
-        .map_or_else(unknown, |newest| newest.marks.clone());
+    let saved = fs::read(folder.join(cursors::FILE)).unwrap_or_default();
+    let newest = cursors::newest(&saved, names.len());
+    let marks = cursors::standing(&saved, names.len());
     let track = Track::new(run, shard, names);
     for (cursor, mark) in track.cursors.iter().zip(&marks) {
         cursor.next.store(mark.next, Ordering::Relaxed);
@@ -173,7 +170,8 @@ pub fn save_last(folder: &Path, marks: &[Mark]) -> io::Result<()> {
     let path = folder.join(cursors::FILE);
     let found = fs::read(&path).unwrap_or_default();
     let found = cursors::newest(&found, marks.len());
-    let mut cursors = Cursors::new(open_cursors(folder)?.into(), found.as_ref());
+    let file = Arc::new(open_cursors(folder)?.into());
+    let mut cursors = Cursors::<PlaceFile>::new(file, found.as_ref());
     cursors.save(marks)?;
     match make_safe(&mut cursors) {
         true => Ok(()),
@@ -236,9 +234,11 @@ pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, 
 impl OldLog {
     fn open_cursors(&mut self) {
         let Some(folder) = &self.folder else { return };
-        let file = open_cursors(folder);
-        let newest = self.newest.as_ref();
-        self.cursors = file.ok().map(|file| Cursors::new(file.into(), newest));
+        if let Ok(file) = open_cursors(folder) {
+            let file = Arc::new(file.into());
+            self.track.keep_progress_in(&file);
+            self.cursors = Some(Cursors::new(file, self.newest.as_ref()));
+        }
     }
 
     /// Where it lies; nowhere in memory.

@@ -2,15 +2,20 @@
 //!
 //! ```text
 //!   0  4  state: `KEPT`, or `VOID` once the write was refused to its client (outside the checksum)
-//!   4  4  CRC32C of all that follows
-//!   8  4  bytes of the record, this header included, a multiple of 8
-//!  12  1  kind of write          13  1  flags: 1 = may be joined with others
-//!  14  2  count of targets
-//!  16  8  sequence in its log    24  8  order in its run, nanoseconds    32  8  wall clock, milliseconds
-//!  40  4  bytes of the query     44  4  of the headers   48  4  of the credentials   52  4  of the body
-//!  56     targets, two bytes each: indices into the log's names; query, headers, credentials, body;
+//!   4  4  CRC32C of all from byte 24 on
+//!   8  8  acceptances: bit `i` is set once target `i` has accepted the write (outside the checksum)
+//!  16  8  the complement of the acceptances; where it is not, no acceptance counts
+//!  24  4  bytes of the record, this header included, a multiple of 8
+//!  28  1  kind of write          29  1  flags: 1 = may be joined with others
+//!  30  2  count of targets
+//!  32  8  sequence in its log    40  8  order in its run, nanoseconds    48  8  wall clock, milliseconds
+//!  56  4  bytes of the query     60  4  of the headers   64  4  of the credentials   68  4  of the body
+//!  72     targets, two bytes each: indices into the log's names; query, headers, credentials, body;
 //!         zeros up to the next multiple of 8
 //! ```
+//!
+//! State and acceptances are written in place as answers arrive, so they stand outside the checksum. A kill or
+//! a power cut between the two halves of the acceptances leaves none: the write is then sent once more.
 //!
 //! All numbers are little endian. Bytes from a disk are never trusted: whatever does not add up is
 //! damage, and the reader goes on behind it.
@@ -41,6 +46,8 @@ pub struct Record<'a> {
     pub order: u64,
     /// When it was kept: milliseconds since 1970.
     pub wall_ms: u64,
+    /// The targets that have accepted it: bit `i` is target `i`.
+    pub accepted: u64,
     /// What was written.
     pub parts: Parts<'a>,
     /// Bytes on disk.
@@ -67,7 +74,11 @@ pub struct Parts<'a> {
 }
 
 /// Bytes before the targets.
-pub const HEAD_BYTES: usize = 56;
+pub const HEAD_BYTES: usize = 72;
+/// Where a record holds its acceptances: see [`acceptances`].
+pub const ACCEPTED_AT: u64 = 8;
+/// Where the bytes begin that the checksum covers.
+const CHECKED_AT: usize = 24;
 const KEPT: &[u8; 4] = b"KEPT";
 /// What replaces the state of a record that was refused to its client.
 pub const VOID: &[u8; 4] = b"VOID";
@@ -87,9 +98,30 @@ impl Parts<'_> {
 
     /// Whether backend number `name` is among the targets.
     pub fn is_for(&self, name: usize) -> bool {
-        let is = |pair: &[u8]| usize::from(u16::from_le_bytes([pair[0], pair[1]])) == name;
-        self.targets.chunks_exact(2).any(is)
+        self.target_of(name).is_some()
     }
+
+    /// The place of backend number `name` among the targets.
+    fn target_of(&self, name: usize) -> Option<usize> {
+        let is = |pair: &[u8]| usize::from(u16::from_le_bytes([pair[0], pair[1]])) == name;
+        self.targets.chunks_exact(2).position(is)
+    }
+}
+
+impl Record<'_> {
+    /// Whether backend number `name` is to have it and has not accepted it.
+    pub fn is_lacked_by(&self, name: usize) -> bool {
+        let target = self.parts.target_of(name).filter(|_| !self.void);
+        target.is_some_and(|target| target >= 64 || self.accepted >> target & 1 == 0)
+    }
+}
+
+/// The bytes that stand for these acceptances at [`ACCEPTED_AT`].
+pub fn acceptances(accepted: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&accepted.to_le_bytes());
+    bytes[8..].copy_from_slice(&(!accepted).to_le_bytes());
+    bytes
 }
 
 /// Appends a record whose order and time [`seal`] will fill in; what is too long for its field is
@@ -104,7 +136,7 @@ pub fn encode(out: &mut Vec<u8>, sequence: u64, parts: &Parts<'_>) {
 /// Appends a record but for its body and the zeros behind it: [`seal_around`] will fill in the rest.
 pub fn encode_head(out: &mut Vec<u8>, sequence: u64, parts: &Parts<'_>) {
     out.extend_from_slice(KEPT);
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&[0; CHECKED_AT - 4]);
     put_length(out, parts.record_bytes());
     out.push(parts.kind);
     out.push(u8::from(parts.joinable));
@@ -130,7 +162,7 @@ fn put_length(out: &mut Vec<u8>, length: usize) {
 
 /// Dates the encoded record at the start of `record` and makes its checksum. Its bytes.
 pub fn seal(record: &mut [u8], order: u64, wall_ms: u64) -> usize {
-    let bytes = usize_at(record, 8);
+    let bytes = bytes_of(record);
     seal_around(&mut record[..bytes], &[], order, wall_ms);
     bytes
 }
@@ -138,11 +170,11 @@ pub fn seal(record: &mut [u8], order: u64, wall_ms: u64) -> usize {
 /// The same for a record that [`encode_head`] has begun and that goes on with `body`. The zeros that
 /// belong behind that.
 pub fn seal_around(head: &mut [u8], body: &[u8], order: u64, wall_ms: u64) -> &'static [u8] {
-    head[24..32].copy_from_slice(&order.to_le_bytes());
-    head[32..40].copy_from_slice(&wall_ms.to_le_bytes());
+    head[40..48].copy_from_slice(&order.to_le_bytes());
+    head[48..56].copy_from_slice(&wall_ms.to_le_bytes());
     let bytes = head.len() + body.len();
     let zeros = &[0; ALIGN][..bytes.next_multiple_of(ALIGN) - bytes];
-    let sum = checksum([&head[8..], body, zeros]);
+    let sum = checksum([&head[CHECKED_AT..], body, zeros]);
     head[4..8].copy_from_slice(&sum.to_le_bytes());
     zeros
 }
@@ -156,7 +188,7 @@ pub fn checksum<const N: usize>(pieces: [&[u8]; N]) -> u32 {
 
 /// Bytes of the encoded record at the start of `record`.
 pub fn bytes_of(record: &[u8]) -> usize {
-    usize_at(record, 8)
+    usize_at(record, CHECKED_AT)
 }
 
 /// Reads what begins at the start of `bytes`; a record of more than `bytes_max` is damage.
@@ -182,22 +214,22 @@ fn read(bytes: &[u8], bytes_max: usize, check: bool) -> Found<'_> {
         [0, 0, 0, 0] if head.iter().all(|&byte| byte == 0) => return Found::End,
         _ => return Found::Damaged,
     };
-    let length = usize_at(head, 8);
+    let length = bytes_of(head);
     if length < HEAD_BYTES || !length.is_multiple_of(ALIGN) || length > bytes_max {
         return Found::Damaged;
     }
     let Some(whole) = bytes.get(..length) else {
         return Found::Partial(length);
     };
-    if check && checksum([&whole[8..]]) != u32_at(head, 4) {
+    if check && checksum([&whole[CHECKED_AT..]]) != u32_at(head, 4) {
         return Found::Damaged;
     }
     let lengths = [
-        2 * usize::from(u16::from_le_bytes([head[14], head[15]])),
-        usize_at(head, 40),
-        usize_at(head, 44),
-        usize_at(head, 48),
-        usize_at(head, 52),
+        2 * usize::from(u16::from_le_bytes([head[30], head[31]])),
+        usize_at(head, 56),
+        usize_at(head, 60),
+        usize_at(head, 64),
+        usize_at(head, 68),
     ];
     let mut rest = &whole[HEAD_BYTES..];
     let mut pieces = [&[][..]; 5];
@@ -208,14 +240,16 @@ fn read(bytes: &[u8], bytes_max: usize, check: bool) -> Found<'_> {
         (*piece, rest) = (taken, left);
     }
     let [targets, query, headers, authorization, body] = pieces;
+    let (accepted, complement) = (u64_at(head, 8), u64_at(head, 16));
     Found::Record(Record {
         void,
-        sequence: u64_at(head, 16),
-        order: u64_at(head, 24),
-        wall_ms: u64_at(head, 32),
+        sequence: u64_at(head, 32),
+        order: u64_at(head, 40),
+        wall_ms: u64_at(head, 48),
+        accepted: if accepted == !complement { accepted } else { 0 },
         parts: Parts {
-            kind: head[12],
-            joinable: head[13] & 1 != 0,
+            kind: head[28],
+            joinable: head[29] & 1 != 0,
             targets,
             query,
             headers,
@@ -257,7 +291,8 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{
-        Found, Parts, VOID, candidate, checksum, decode, encode, encode_head, seal, seal_around,
+        Found, Parts, VOID, acceptances, candidate, checksum, decode, encode, encode_head, seal,
+        seal_around,
     };
 
     const MAX: usize = 1 << 20;
@@ -329,6 +364,25 @@ mod tests {
     }
 
     #[test]
+    fn acceptances_count_only_as_they_were_written() {
+        let mut bytes = record(9);
+        let lacked = |bytes: &[u8], name| match decode(bytes, MAX) {
+            Found::Record(read) => read.is_lacked_by(name),
+            other => panic!("{other:?}"),
+        };
+        assert!(lacked(&bytes, 0) && lacked(&bytes, 263) && !lacked(&bytes, 7));
+        bytes[8..24].copy_from_slice(&acceptances(0b10));
+        assert!(lacked(&bytes, 0) && !lacked(&bytes, 263));
+        for bit in 64..192 {
+            let mut wrong = bytes.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(lacked(&wrong, 0) && lacked(&wrong, 263), "bit {bit}");
+        }
+        bytes[..4].copy_from_slice(VOID);
+        assert!(!lacked(&bytes, 0), "nobody is owed it");
+    }
+
+    #[test]
     fn every_prefix_is_partial_and_every_flipped_bit_is_damage() {
         let bytes = record(1);
         for cut in 1..bytes.len() {
@@ -337,7 +391,8 @@ mod tests {
                 "cut at {cut}"
             );
         }
-        for bit in 0..bytes.len() * 8 {
+        let in_place = |bit: &usize| (64..192).contains(bit); // acceptances have a complement
+        for bit in (0..bytes.len() * 8).filter(|bit| !in_place(bit)) {
             let mut wrong = bytes.clone();
             wrong[bit / 8] ^= 1 << (bit % 8);
             let found = decode(&wrong, MAX);
@@ -355,7 +410,7 @@ mod tests {
     fn the_next_whole_record_is_found_behind_damage() {
         let one = record(1).len();
         let mut bytes = [record(1), record(2)].concat();
-        bytes[8] ^= 0xff;
+        bytes[24] ^= 0xff;
         assert_eq!(decode(&bytes, MAX), Found::Damaged);
         assert_eq!(candidate(&bytes, MAX, true), Some(one));
         assert_eq!(candidate(&bytes[..one], MAX, true), None);

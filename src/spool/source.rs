@@ -277,12 +277,12 @@ impl<F: DiskFile> Source<F> {
 
     /// Moves the backend's cursor behind what was taken.
     pub fn settle(&self) {
-        self.track.set_cursor(self.name, self.next);
+        self.track.advance(self.name, self.next);
     }
 
-    /// Moves the backend's cursor behind the whole log.
+    /// Moves the backend's cursor behind the whole log, which is written to no more.
     pub fn finish(&self) {
-        self.track.set_cursor(self.name, LEVEL);
+        self.track.advance(self.name, LEVEL);
     }
 
     /// Gives the bytes that were wanted; fewer than wanted mean that the segment ends there.

@@ -39,6 +39,7 @@ mod spool_damage;
 mod spool_disk;
 mod spool_influxd;
 mod spool_killed;
+mod spool_known;
 mod spool_old;
 mod spool_poison;
 mod spool_refusing;

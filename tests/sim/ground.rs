@@ -113,14 +113,14 @@ impl Ground for SimGround {
 /// What a reader without a checksum would see: every record seems right.
 fn forge_checksums(bytes: &mut [u8]) {
     let mut at = 0;
-    while at + 56 <= bytes.len() {
+    while at + 72 <= bytes.len() {
         let is_record = &bytes[at..at + 4] == b"KEPT" || &bytes[at..at + 4] == b"VOID";
         let length = usize::try_from(u32::from_le_bytes(
-            bytes[at + 8..at + 12].try_into().unwrap(),
+            bytes[at + 24..at + 28].try_into().unwrap(),
         ))
         .unwrap();
-        if is_record && length >= 56 && at + length <= bytes.len() {
-            let sum = crc32c::crc32c(&bytes[at + 8..at + length]);
+        if is_record && length >= 72 && at + length <= bytes.len() {
+            let sum = crc32c::crc32c(&bytes[at + 24..at + length]);
             bytes[at + 4..at + 8].copy_from_slice(&sum.to_le_bytes());
             at += length;
         } else {

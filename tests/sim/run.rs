@@ -13,12 +13,13 @@ use influxdb_relay::replay::catch_up::{self, Rules};
 use influxdb_relay::replay::ground::Corpse;
 use influxdb_relay::spool::archive::agree;
 use influxdb_relay::spool::board::{Board, Mode};
-use influxdb_relay::spool::cursors::{self, Cursors, Mark};
+use influxdb_relay::spool::cursors::{self, Cursors};
 use influxdb_relay::spool::disk::DiskFile;
 use influxdb_relay::spool::door;
 use influxdb_relay::spool::keeper::Keeper;
 use influxdb_relay::spool::letting_go::old_mark_of;
 use influxdb_relay::spool::log::Log;
+use influxdb_relay::spool::resume::resume;
 use influxdb_relay::spool::segment::{Head, HeadFound};
 use influxdb_relay::spool::track::{LEVEL, NONE, Segment, Track};
 
@@ -92,6 +93,8 @@ pub(crate) enum Plant {
     EachLogAlone,
     /// A sync does nothing.
     NoSync,
+    /// An acceptance is on file before the backend has answered.
+    AcceptedBeforeAnswer,
 }
 
 /// What came of a schedule.
@@ -236,7 +239,9 @@ impl Scene {
         self.disks.sort_by_key(|disk| (disk.0, disk.1));
         let old: Vec<_> = self.disks.iter().filter_map(reopen).collect();
         if self.plant != Plant::EachLogAlone {
-            agree(&old.iter().collect::<Vec<_>>());
+            let old: Vec<_> = old.iter().collect();
+            agree(&old);
+            resume(&old);
         }
         for desk in &board.desks {
             if !old.is_empty() {
@@ -366,7 +371,7 @@ impl Scene {
                 let files = disk.2.files();
                 let file = files.get(cursors::FILE)?;
                 let newest = cursors::newest(&file.contents(), track.names.len());
-                let cursors = Cursors::new(file.clone(), newest.as_ref());
+                let cursors = Cursors::new(Arc::new(file.clone()), newest.as_ref());
                 Some((Arc::clone(track), cursors))
             })
             .collect();
@@ -712,8 +717,7 @@ fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>
     let count = names.len();
     let track = Track::new(*run, *shard, names);
     let saved = files.get(cursors::FILE).map(SimFile::contents);
-    let marks = saved.and_then(|saved| cursors::newest(&saved, count));
-    let marks = marks.map_or_else(|| vec![Mark::default(); count], |newest| newest.marks);
+    let marks = cursors::standing(&saved.unwrap_or_default(), count);
     for (name, mark) in marks.iter().enumerate() {
         track.set_cursor(name, mark.next);
         track.has_had(name, mark.had);
@@ -733,5 +737,8 @@ fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>
     });
     track.segments.store(Arc::new(segments.collect()));
     track.end.store(NONE - 1, Ordering::Relaxed);
+    if let Some(file) = files.get(cursors::FILE) {
+        track.keep_progress_in(&Arc::new(file.clone()));
+    }
     Some(Arc::new(track))
 }

@@ -119,7 +119,9 @@ impl Log {
             run: track.run,
             shard: track.shard,
             cursors: (0..track.names.len()).map(|i| track.cursor(i)).collect(),
-            had: (0..track.names.len()).map(|i| track.had(i)).collect(),
+            had: (0..track.names.len())
+                .map(|i| track.from_order(i))
+                .collect(),
             names: track.names.clone(),
             pieces: pieces.collect(),
         }
