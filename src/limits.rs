@@ -122,6 +122,8 @@ pub const TRAILER_BYTES_MAX: usize = 4 * KIB;
 pub const STAMP_BYTES_MAX: usize = 21;
 /// What a body's first buffer holds before the client has shown that it will send more.
 pub const BODY_FIRST_BYTES: usize = 128 * KIB;
+/// A body whose client sends nothing keeps room for this many times of what has come, and [`COPY_BYTES_MAX`].
+pub const BODY_ROOM_FACTOR: usize = 8;
 /// What a write costs the budget beside its body: heads, replies, bookkeeping.
 pub const FLIGHT_BYTES: usize = 2 * KIB;
 /// Buffers of an idle flight. What grew past it is given back.

@@ -148,6 +148,44 @@ impl Flight {
         home.recharge(self.charged.replace(bytes), bytes)
     }
 
+    /// Charges room for `more` bytes of the body and then reserves it; whether the shard's budget has it. Once per
+    /// read of a body.
+    pub fn reserve_body(&self, more: usize) -> bool {
+        let (len, capacity) = {
+            let body = &self.request.borrow().body;
+            (body.len(), body.capacity())
+        };
+        let grows = (len + more).saturating_sub(capacity);
+        if grows > 0 {
+            let Some(home) = self.home.borrow().upgrade() else {
+                return true;
+            };
+            let charged = self.charged.get();
+            self.charged.set(charged + grows);
+            if !home.recharge(charged, charged + grows) {
+                return false;
+            }
+            self.request.borrow_mut().body.reserve_exact(more);
+        }
+        true
+    }
+
+    /// Gives back room that was reserved for a body and that nothing came for.
+    pub fn give_back_room(&self) {
+        let is_wasted = {
+            let body = &mut self.request.borrow_mut().body;
+            let most = limits::BODY_ROOM_FACTOR * body.len() + limits::COPY_BYTES_MAX;
+            let is_wasted = body.capacity() > most;
+            if is_wasted {
+                body.shrink_to_fit();
+            }
+            is_wasted
+        };
+        if is_wasted {
+            let _less_than_before = self.charge();
+        }
+    }
+
     /// It goes to backends now: until everybody has let go of it, a reload waits for it.
     pub fn launch(&self) {
         if !self.launched.replace(true)

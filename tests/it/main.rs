@@ -19,6 +19,7 @@ mod filters;
 mod goforks;
 mod hostile;
 mod influxd;
+mod memory;
 mod query;
 mod query_influxd;
 mod query_influxql;
