@@ -280,10 +280,10 @@ pub const WINDOW_BYTES_FIRST: usize = 64 * KIB;
 pub const REPLAY_BREATH_BYTES: usize = 64 * KIB;
 /// A window that fails is followed by one with so many times fewer records, down to one.
 pub const WINDOW_NARROWS_BY: usize = 16;
-/// An answer to a window that takes longer makes the next one smaller.
+/// An answer to a window that takes longer than this,
 pub const WINDOW_SLOW: Duration = Duration::from_millis(400);
-/// An answer to a full window that takes less makes the next one larger.
-pub const WINDOW_QUICK: Duration = Duration::from_millis(100);
+/// and so many times as long as the quickest, makes the next one smaller. Less than half of that, larger.
+pub const WINDOW_SLOW_FACTOR: u32 = 4;
 /// Hand-over: how long new writes, and their clients, are held at most, at first.
 pub const HAND_OVER_WAIT_MIN: Duration = Duration::from_millis(2);
 /// The same after tries that were too short for a slow backend.

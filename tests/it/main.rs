@@ -38,6 +38,7 @@ mod spool_bodies;
 mod spool_change;
 mod spool_damage;
 mod spool_disk;
+mod spool_far;
 mod spool_influxd;
 mod spool_killed;
 mod spool_known;

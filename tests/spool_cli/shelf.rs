@@ -115,7 +115,7 @@ impl Shelf {
             next,
             ..Mark::default()
         });
-        let mut cursors = Cursors::new(std::sync::Arc::new(PlaceFile::from(file)), None);
+        let mut cursors = Cursors::new(Arc::new(PlaceFile::from(file)), None);
         cursors.save(&[Mark::default(); 2]).unwrap();
         cursors.syncing();
         cursors.synced();
