@@ -30,6 +30,24 @@ pub enum Event {
         /// What was last heard of it.
         why: String,
     },
+    /// The backend answers, and takes no write.
+    BackendRefuses {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// What it answers.
+        why: String,
+    },
+    /// It takes writes again.
+    BackendTakes {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// How many writes it had refused to this shard.
+        refused: u64,
+    },
     /// Accepting failed, mostly for want of descriptors; it rests and tries again.
     AcceptFailed {
         /// Who saw it.

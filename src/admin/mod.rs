@@ -17,7 +17,7 @@ pub mod udp_page;
 
 use std::rc::Rc;
 
-use crate::backend::pool::Shared;
+use crate::backend::shared::Shared;
 use crate::events::Event;
 use crate::http::response::{Closing, RETRY_AFTER, write_answer, write_error};
 use crate::plan::{BackendId, ListenerPlan};

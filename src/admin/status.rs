@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::admin::debt::{self, Debt};
 use crate::admin::{called, is_up};
+use crate::clock::time_shown;
 use crate::metrics::{Counter, OutputMetrics};
 use crate::plan::BackendId;
 use crate::shard::World;
@@ -37,6 +38,8 @@ struct Row {
     missed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error_at: Option<String>,
 }
 
 /// One output over UDP: nobody answers there, so this is what was sent.
@@ -71,6 +74,8 @@ fn row(world: &World, id: BackendId, now_ms: u64) -> Row {
     let of = |number: fn(&Debt) -> u64| debt.as_ref().map_or(0, number);
     let is_level = debt.as_ref().is_none_or(Debt::is_level);
     let rows = world.metrics.iter();
+    let last_error = world.backends[id.0].last_error.load_full();
+    let last_error = last_error.as_deref();
     Row {
         location: plan.location.clone(),
         state: state(is_up(world, id), is_level),
@@ -84,10 +89,8 @@ fn row(world: &World, id: BackendId, now_ms: u64) -> Row {
         dead_letters: of(Debt::dead_in_all),
         dropped: of(Debt::dropped_in_all),
         missed: rows.map(|shard| shard.backends[id.0].missed.get()).sum(),
-        last_error: world.backends[id.0]
-            .last_error
-            .load_full()
-            .map(|words| words.to_string()),
+        last_error: last_error.map(|error| error.words.clone()),
+        last_error_at: last_error.map(|error| time_shown(error.wall_ms)),
     }
 }
 

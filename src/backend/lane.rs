@@ -83,6 +83,7 @@ impl Job {
         self.settled = true;
         self.backend.release(self.bytes);
         self.backend.count(outcome);
+        self.backend.heard(outcome, reply);
         self.ticket.hear(self.backend.id, outcome, reply);
     }
 }

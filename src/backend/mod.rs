@@ -26,4 +26,6 @@ pub mod outcome;
 pub mod outgoing;
 pub mod pool;
 pub mod probe;
+pub mod refusals;
 pub mod request;
+pub mod shared;

@@ -7,13 +7,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-
+use crate::backend::answer::Reply;
 use crate::backend::asking::Asking;
 use crate::backend::compress::Packer;
 use crate::backend::exchange::Link;
@@ -22,36 +20,13 @@ use crate::backend::health::{Change, Health};
 use crate::backend::lane::{Job, Lane};
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
+use crate::backend::refusals::{self, Refusals};
+use crate::backend::shared::{Shared, words_of};
 use crate::engine::driver::Driver;
-use crate::engine::tls::ClientTls;
 use crate::events::{Event, Events};
 use crate::metrics::{self, BackendMetrics, ShardMetrics};
 use crate::payload::filter::FilterId;
 use crate::plan::{BackendId, BackendPlan, TuningPlan};
-
-/// What all shards share of one backend; nothing on the request path writes it.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Where it is, by DNS or by its literal address; empty while the name has no address.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
-    /// How it is met over TLS; `None` is plain HTTP.
-    pub tls: Option<ClientTls>,
-    /// A shard could not connect: the name is looked up again soon.
-    pub addresses_doubted: AtomicBool,
-    /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
-    pub version: ArcSwapOption<String>,
-    /// What was last wrong with it.
-    pub last_error: ArcSwapOption<String>,
-}
-
-impl Shared {
-    /// Goes on with what was known of it under the last plan.
-    pub fn go_on(&self, before: &Self) {
-        self.addresses.store(before.addresses.load_full());
-        self.version.store(before.version.load_full());
-        self.last_error.store(before.last_error.load_full());
-    }
-}
 
 /// What a backend needs of its shard.
 pub struct Surroundings {
@@ -95,6 +70,7 @@ pub struct Backend {
     queue: RefCell<VecDeque<Job>>,
     held: Cell<usize>,
     health: RefCell<Health>,
+    refusals: RefCell<Refusals>,
     pub(super) asking: Asking,
 }
 
@@ -122,6 +98,7 @@ impl Backend {
             queue: RefCell::default(),
             held: Cell::new(0),
             health: RefCell::default(),
+            refusals: RefCell::default(),
             asking: Asking::default(),
         });
         backend.metrics().up.set(1);
@@ -350,10 +327,38 @@ impl Backend {
     /// What is wrong may become another thing while it is down: first its name is unknown, then its
     /// certificate.
     fn note(&self, why: &str) {
-        let known = self.shared.last_error.load();
-        if known.as_deref().map(String::as_str) != Some(why) {
-            self.shared.last_error.store(Some(Arc::new(why.to_owned())));
+        let wall_ms = self.around.driver.clock().wall_ns() / 1_000_000;
+        let wall_ms = u64::try_from(wall_ms).unwrap_or(0);
+        self.shared.complain(why, wall_ms);
+    }
+
+    /// The backend's answer to a write: operators hear when it begins to take none, and when that is over. Once per
+    /// request and backend.
+    pub(super) fn heard(&self, outcome: Outcome, reply: Option<&Reply>) {
+        let change = self.refusals.borrow_mut().heard(outcome);
+        if change == refusals::Change::None || self.retired.get() {
+            return;
         }
+        let (shard, backend) = (self.around.shard, self.id);
+        self.around.events.tell(match change {
+            refusals::Change::Ends(refused) => {
+                self.shared.is_well();
+                Event::BackendTakes {
+                    shard,
+                    backend,
+                    refused,
+                }
+            }
+            _ => {
+                let why = words_of(outcome, reply);
+                self.note(&why);
+                Event::BackendRefuses {
+                    shard,
+                    backend,
+                    why,
+                }
+            }
+        });
     }
 
     /// What waits for a backend that has just gone down would wait in vain.
@@ -375,6 +380,7 @@ impl Backend {
             Change::None => {}
             Change::Up => {
                 self.metrics().up.set(1);
+                self.shared.is_well();
                 self.around.events.tell(Event::BackendUp { shard, backend });
             }
             Change::Down => {

@@ -59,6 +59,8 @@ pub(super) fn start(
 struct Known {
     world: Arc<World>,
     down: Vec<Vec<bool>>,
+    /// Per backend: the shards whose writes it refuses, and how many it has refused to those that are over.
+    refusing: Vec<(Vec<bool>, u64)>,
     failing: Vec<bool>,
     datagrams: Datagrams,
 }
@@ -67,6 +69,7 @@ impl Known {
     fn new(world: Arc<World>) -> Self {
         Self {
             down: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
+            refusing: vec![(vec![false; world.plan.cpus.len()], 0); world.plan.backends.len()],
             failing: vec![false; world.plan.cpus.len()],
             datagrams: Datagrams::new(&world),
             world,
@@ -103,6 +106,28 @@ impl Known {
             Event::BackendUp { shard, backend } => {
                 if ends(&mut self.down[backend.0], shard) {
                     is_up(world, backend);
+                }
+            }
+            Event::BackendRefuses {
+                shard,
+                backend,
+                why,
+            } => {
+                if begins(&mut self.refusing[backend.0].0, shard) {
+                    refuses(world, backend, &why);
+                }
+            }
+            Event::BackendTakes {
+                shard,
+                backend,
+                refused,
+            } => {
+                let (shards, sum) = &mut self.refusing[backend.0];
+                *sum += refused;
+                if ends(shards, shard) {
+                    let refused = std::mem::take(sum);
+                    let backend = &world.plan.backends[backend.0].label;
+                    tracing::info!(%backend, refused, "backend takes writes again");
                 }
             }
             Event::SpoolFailed { shard, why } => {
@@ -192,6 +217,15 @@ fn is_down(world: &World, backend: BackendId, why: &str) {
         tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is kept for it");
     } else {
         tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is gone");
+    }
+}
+
+fn refuses(world: &World, backend: BackendId, why: &str) {
+    let plan = &world.plan.backends[backend.0];
+    if plan.owed_bytes_max > 0 {
+        tracing::warn!(backend = %plan.label, why, "backend takes no writes: what it misses is kept for it");
+    } else {
+        tracing::warn!(backend = %plan.label, why, "backend takes no writes: what it misses is gone");
     }
 }
 

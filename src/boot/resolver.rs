@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::backend::pool::Shared;
+use crate::backend::shared::Shared;
 use crate::boot::{StartError, helper, rest};
 use crate::engine::tls::ClientTls;
 use crate::limits;

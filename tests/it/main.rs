@@ -20,6 +20,7 @@ mod goforks;
 mod hostile;
 mod influxd;
 mod memory;
+mod outages;
 mod query;
 mod query_influxd;
 mod query_influxql;

@@ -9,8 +9,9 @@ use serde::{Serialize, Serializer};
 use super::letters::{self, Letters, Line};
 use super::look::{Log, Spool};
 use super::walk::{Met, Walk};
-use super::words::{on_one_line, time_shown};
+use super::words::on_one_line;
 use super::{ListArgs, Stop};
+use crate::clock::time_shown;
 
 /// What is printed.
 #[derive(Serialize)]

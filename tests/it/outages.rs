@@ -1,0 +1,97 @@
+//! What operators hear of a backend that answers and takes nothing.
+
+use crate::backend::{Backend, status};
+use crate::client::{ask, until, write};
+use crate::relay::Relay;
+use crate::spool_site::Site;
+use crate::store::{Does, Store};
+use std::time::Duration;
+
+/// The row of a backend in `/status`.
+fn status_row(http: &str, backend: &str) -> serde_json::Value {
+    let answer = ask(http, "GET", "/status", "", b"");
+    let page: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    page["status"][backend].clone()
+}
+
+#[test]
+fn an_outage_of_answers_is_told_once_with_begin_end_and_count() {
+    for code in [301, 401, 403, 404, 429, 500, 503] {
+        let a = Backend::accepting();
+        let (mut b, words) = (Store::away(), "{\"error\":\"not now\\u0007\"}");
+        b.rule(move |_| Does::Say(code, "", words));
+        b.start();
+        let relay = Relay::start(
+            &[("a", &a.address), ("b", &b.address)],
+            &[("RELAY_CPUS", &crate::answers::first_cpu())],
+        );
+        let send = |count: usize| {
+            for n in 0..count {
+                let before = b.seen().len();
+                // The other one may refuse first: then the client hears that.
+                write(&relay.http, "/write?db=x", &format!("m v={n} 1"));
+                until("b was asked", || b.seen().len() > before);
+            }
+        };
+        assert_eq!(
+            status_row(&relay.http, "b").get("lastError"),
+            None,
+            "{code}"
+        );
+        send(12);
+        until("the begin is told", || {
+            relay.said().contains("takes no writes")
+        });
+        let row = status_row(&relay.http, "b");
+        let error = row["lastError"].as_str().unwrap();
+        assert!(error.contains(&code.to_string()), "{error}");
+        assert!(error.contains("not now"), "{error}");
+        assert!(!error.contains(char::is_control), "{error}");
+        let time = row["lastErrorAt"].as_str().unwrap();
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+        b.rule(|_| Does::Take);
+        send(3);
+        until("the end is told", || {
+            relay.said().contains("takes writes again")
+        });
+        let said = relay.said();
+        assert_eq!(said.matches("takes no writes").count(), 1, "{said}");
+        assert!(said.contains("refused=12"), "{said}");
+        let row = status_row(&relay.http, "b");
+        assert_eq!(row.get("lastError"), None, "it is over: {row}");
+        assert_eq!(row.get("lastErrorAt"), None);
+    }
+}
+
+#[test]
+fn bad_points_are_no_outage() {
+    let refusing = Backend::new(
+        Duration::ZERO,
+        status(400, "", "{\"error\":\"unable to parse\"}"),
+    );
+    let relay = Relay::start(&[("a", &refusing.address)], &[]);
+    for _ in 0..20 {
+        assert_eq!(write(&relay.http, "/write?db=x", "m v=1 1").status, 400);
+    }
+    assert!(
+        !relay.said().contains("takes no writes"),
+        "{}",
+        relay.said()
+    );
+    assert_eq!(status_row(&relay.http, "a").get("lastError"), None);
+}
+
+#[test]
+fn the_last_error_of_a_backend_that_was_down_goes_when_it_is_level() {
+    let (a, mut b) = (Store::new(), Store::away());
+    let site = Site::new(&[("a", &a), ("b", &b)], &[]);
+    site.write("m v=1 1");
+    until("it is down", || {
+        status_row(&site.http, "b").get("lastError").is_some()
+    });
+    b.start();
+    site.level("b");
+    until("it is over", || {
+        status_row(&site.http, "b").get("lastError").is_none()
+    });
+}
