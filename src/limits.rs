@@ -363,6 +363,10 @@ pub const START_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// After accept fails for want of descriptors: how long a listener rests.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Events that repeat are told so often at most, with their sum: dead letters, drops, damage.
+pub const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is looked whether such a sum is to be told.
+pub const REPEAT_LOOK: Duration = Duration::from_secs(1);
 /// Changes of state waiting to be logged. Past it they are counted and dropped.
 pub const EVENT_QUEUE_MAX: usize = 1024;
 /// Changes of state kept for the status page. The oldest goes.

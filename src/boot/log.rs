@@ -7,12 +7,15 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
+use crate::boot::repeats::Repeats;
 use crate::boot::{StartError, helper};
+use crate::clock::Clock;
 use crate::events::{Event, Told};
+use crate::limits;
 use crate::plan::{BackendId, LogFormat, LogLevel, LogPlan};
 use crate::shard::World;
 use crate::spool::board::DROPPED;
@@ -42,14 +45,31 @@ pub(super) fn start(
 ) -> Result<(), StartError> {
     let in_force = Arc::clone(in_force);
     helper("log", move || {
+        let (clock, mut repeats) = (Clock::default(), Repeats::default());
         let mut known = Known::new(in_force.load_full());
-        for told in queue {
+        loop {
+            let told = match repeats.is_quiet() {
+                true => queue.recv().map_err(RecvTimeoutError::from),
+                false => queue.recv_timeout(limits::REPEAT_LOOK),
+            };
+            if told == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+            clock.read();
+            repeats
+                .due(clock.now())
+                .into_iter()
+                .for_each(|event| known.hear(event));
+            let Ok(told) = told else { continue };
             if told.generation > known.world.generation {
                 known = known.succeeded(in_force.load_full());
+                repeats = Repeats::default(); // its numbers count by the older plan
             }
             // What is left of an older plan is nobody's news.
-            if told.generation == known.world.generation {
-                known.hear(told.event);
+            if told.generation == known.world.generation
+                && let Some(event) = repeats.heard(told.event, clock.now())
+            {
+                known.hear(event);
             }
         }
     })

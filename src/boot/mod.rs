@@ -19,6 +19,7 @@ pub mod log;
 pub mod notify;
 pub mod peers;
 pub mod reload;
+mod repeats;
 pub mod resolver;
 pub mod secret_file;
 pub mod shard_main;
