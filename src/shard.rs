@@ -45,6 +45,8 @@ pub struct World {
     pub spool: Option<SpoolWorld>,
     /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.
     pub peers_owe: Vec<AtomicU64>,
+    /// Per peer, since when it says nothing: milliseconds since 1970; 0 while it speaks.
+    pub peers_silent_since: Vec<AtomicU64>,
     /// Whether a drain has begun.
     pub stopping: AtomicBool,
     /// Whether another process has the listening sockets too: what comes from now on is for it.
@@ -77,9 +79,13 @@ impl World {
             let desk = &spool.board.desks[id.0];
             (desk.state().mode() != Mode::Live).then(|| desk.owed().1)
         });
+        own.max(self.peers_owe(id))
+    }
+
+    /// Bytes that other relays owe a backend, the most that one of them has said; `None` if none said so.
+    pub fn peers_owe(&self, id: BackendId) -> Option<u64> {
         let theirs = self.peers_owe[id.0].load(Ordering::Relaxed);
-        let theirs = (theirs != LEVEL_EVERYWHERE).then_some(theirs);
-        own.max(theirs)
+        (theirs != LEVEL_EVERYWHERE).then_some(theirs)
     }
 }
 

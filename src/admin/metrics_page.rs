@@ -1,6 +1,7 @@
 //! `/metrics`: the rows of all shards, summed, as Prometheus text.
 
 use crate::admin::exposition::{self, Page, code};
+use crate::admin::peers_page;
 use crate::admin::spool_page;
 use crate::admin::udp_page;
 use crate::events::Events;
@@ -19,6 +20,7 @@ pub fn page(world: &World, events: &Events, now_ms: u64) -> String {
     page.backends(world);
     spool_page::write(&mut page, world, now_ms);
     udp_page::write(&mut page, world);
+    peers_page::write(&mut page, world, now_ms);
     page.head(
         "relay_events_dropped_total",
         "counter",

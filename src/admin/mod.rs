@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod flush;
 pub mod health;
 pub mod metrics_page;
+pub mod peers_page;
 pub mod permit;
 pub mod ready;
 pub mod spool_page;

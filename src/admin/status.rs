@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::debt::{self, Debt};
+use crate::admin::peers_page::{self, PeerRow};
 use crate::admin::{called, is_up};
 use crate::clock::time_shown;
 use crate::metrics::{Counter, OutputMetrics};
@@ -18,6 +19,9 @@ struct Page {
     /// Outputs over UDP, which the fork does not show.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     udp: BTreeMap<String, UdpRow>,
+    /// The other relays, which the fork does not know.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    peers: BTreeMap<String, PeerRow>,
 }
 
 /// One backend. `buffering`, `size` and `maxSize` are the fork's.
@@ -36,6 +40,9 @@ struct Row {
     dead_letters: u64,
     dropped: u64,
     missed: u64,
+    /// Bytes that another relay owes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peers_owe: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,14 +63,18 @@ struct UdpRow {
 
 /// The page for these backends; all of them, and the outputs over UDP, for the admin address. `now_ms` is
 /// milliseconds since 1970.
-pub fn page(world: &World, outputs: &[BackendId], with_udp: bool, now_ms: u64) -> String {
+pub fn page(world: &World, outputs: &[BackendId], for_operators: bool, now_ms: u64) -> String {
     let rows = outputs
         .iter()
         .map(|&id| (called(world, outputs, id), row(world, id, now_ms)));
-    let udp = (0..world.plan.outputs.len()).filter(|_| with_udp);
+    let udp = (0..world.plan.outputs.len()).filter(|_| for_operators);
     let page = Page {
         status: rows.collect(),
         udp: udp.map(|place| udp_row(world, place)).collect(),
+        peers: match for_operators {
+            true => peers_page::rows(world, now_ms),
+            false => BTreeMap::new(),
+        },
     };
     serde_json::to_string(&page).unwrap_or_default() + "\n"
 }
@@ -89,6 +100,7 @@ fn row(world: &World, id: BackendId, now_ms: u64) -> Row {
         dead_letters: of(Debt::dead_in_all),
         dropped: of(Debt::dropped_in_all),
         missed: rows.map(|shard| shard.backends[id.0].missed.get()).sum(),
+        peers_owe: world.peers_owe(id),
         last_error: last_error.map(|error| error.words.clone()),
         last_error_at: last_error.map(|error| time_shown(error.wall_ms)),
     }

@@ -41,6 +41,8 @@ pub struct Flight {
     said: RefCell<Said>,
     waiter: RefCell<Option<Waker>>,
     ruled: Cell<bool>,
+    /// One backend is enough: the others miss nothing.
+    for_one: Cell<bool>,
     charged: Cell<usize>,
     /// Where it was kept before it was sent, and under which sequence.
     kept: RefCell<Option<(Rc<Keeper<Place>>, u64)>>,
@@ -55,6 +57,7 @@ impl Flight {
             said: RefCell::default(),
             waiter: RefCell::default(),
             ruled: Cell::new(false),
+            for_one: Cell::new(false),
             charged: Cell::new(0),
             kept: RefCell::default(),
         }
@@ -131,6 +134,11 @@ impl Flight {
             .iter()
             .find(|heard| heard.0 == from)
             .map(|heard| heard.1)
+    }
+
+    /// It is for one backend, whichever takes it: the others miss nothing.
+    pub fn is_for_one(&self) {
+        self.for_one.set(true);
     }
 
     /// The client has heard: what comes later is only counted.
@@ -229,7 +237,9 @@ impl Flight {
         }
         self.request.borrow_mut().clear(home.keep_bytes());
         let said = &mut *self.said.borrow_mut();
-        if kept.is_none() && said.heard.iter().any(|heard| heard.1 == Outcome::Accepted) {
+        let for_all = !self.for_one.replace(false);
+        if for_all && kept.is_none() && said.heard.iter().any(|heard| heard.1 == Outcome::Accepted)
+        {
             for (backend, outcome) in &said.heard {
                 if *outcome != Outcome::Accepted {
                     home.metrics.backends[backend.0].missed.add(1);

@@ -231,10 +231,18 @@ fn ends(marks: &mut [bool], shard: usize) -> bool {
     std::mem::replace(&mut marks[shard], false) && marks.iter().all(|mark| !mark)
 }
 
+/// Whether the backend's writes go to another one where it does not take them (`mode = "balance"`).
+fn is_one_of_many(world: &World, backend: BackendId) -> bool {
+    let mut listeners = world.plan.listeners.iter();
+    listeners.any(|listener| listener.balance && listener.outputs.contains(&backend))
+}
+
 fn is_down(world: &World, backend: BackendId, why: &str) {
     let plan = &world.plan.backends[backend.0];
     if plan.owed_bytes_max > 0 {
         tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is kept for it");
+    } else if is_one_of_many(world, backend) {
+        tracing::warn!(backend = %plan.label, why, "backend is down: the others take its writes");
     } else {
         tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is gone");
     }
@@ -244,6 +252,8 @@ fn refuses(world: &World, backend: BackendId, why: &str) {
     let plan = &world.plan.backends[backend.0];
     if plan.owed_bytes_max > 0 {
         tracing::warn!(backend = %plan.label, why, "backend takes no writes: what it misses is kept for it");
+    } else if is_one_of_many(world, backend) {
+        tracing::warn!(backend = %plan.label, why, "backend takes no writes: the others take them");
     } else {
         tracing::warn!(backend = %plan.label, why, "backend takes no writes: what it misses is gone");
     }
@@ -255,7 +265,7 @@ fn is_up(world: &World, backend: BackendId) {
     let missed: u64 = rows
         .map(|shard| shard.backends[backend.0].missed.get())
         .sum();
-    if plan.owed_bytes_max > 0 {
+    if plan.owed_bytes_max > 0 || is_one_of_many(world, backend) {
         tracing::info!(backend = %plan.label, "backend is up");
     } else {
         tracing::info!(backend = %plan.label, missed_so_far = missed, "backend is up");

@@ -108,6 +108,7 @@ pub async fn relay(
 pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruling {
     let kind = ticket.request().kind;
     ticket.launch();
+    ticket.is_for_one();
     let turn = shard.next_turn();
     let (mut tried, mut spoken, mut worst) = (0_u64, 0, None);
     for wants_up in [true, false] {

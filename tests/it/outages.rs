@@ -95,3 +95,53 @@ fn the_last_error_of_a_backend_that_was_down_goes_when_it_is_level() {
         status_row(&site.http, "b").get("lastError").is_none()
     });
 }
+
+#[test]
+fn a_write_that_another_output_took_is_not_gone() {
+    let (a, b) = (Store::new(), Store::away());
+    let relay = Relay::start(
+        &[("a", &a.address), ("b", &b.address)],
+        &[("RELAY_HTTP_MODE", "balance")],
+    );
+    for n in 0..10 {
+        let answer = write(&relay.http, "/write?db=x", &format!("m,n={n} v=1 1"));
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+    until("it is told", || relay.said().contains("backend is down"));
+    let said = relay.said();
+    assert!(said.contains("the others take its writes"), "{said}");
+    assert!(!said.contains("is gone"), "{said}");
+    assert_eq!(status_row(&relay.http, "b")["missed"], 0);
+}
+
+#[test]
+fn what_peers_owe_and_since_when_they_are_silent_is_shown() {
+    let (a, b) = (Store::new(), Store::away());
+    let other = Site::new(&[("a", &a), ("b", &b)], &[]);
+    let nobody = Backend::nobody();
+    let peers = format!("http://{},http://{nobody}", other.http);
+    let relay = Relay::start(
+        &[("a", &a.address), ("b", &b.address)],
+        &[("RELAY_PEERS", &peers)],
+    );
+    other.write("m v=1 1");
+    let page = || {
+        let answer = ask(&relay.admin, "GET", "/status", "", b"");
+        serde_json::from_str::<serde_json::Value>(&answer.body).unwrap()
+    };
+    until("it is known what the peer owes", || {
+        page()["status"]["b"]["peersOwe"].as_u64() == Some(7)
+    });
+    assert_eq!(page()["status"]["a"].get("peersOwe"), None);
+    let silent = format!("http://{nobody}");
+    until("its silence is shown", || {
+        page()["peers"][&silent]["silentSince"].is_string()
+    });
+    let speaks = format!("http://{}", other.http);
+    assert_eq!(page()["peers"][&speaks].get("silentSince"), None);
+    assert_eq!(page()["peers"][&speaks]["silentSeconds"], 0);
+    until("it is in the metrics", || {
+        let row = format!("relay_peer_silent_seconds{{peer=\"{silent}\"}}");
+        relay.metric("relay_peers_owed_bytes{backend=\"b\"}") == 7 && relay.metric(&row) >= 1
+    });
+}
