@@ -3,8 +3,10 @@
 //! A shard says what changed and goes on; one thread outside the shards makes words of it. When the
 //! queue is full the event is dropped and counted, since a log may not slow a write.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
@@ -148,6 +150,35 @@ pub enum Event {
         /// How many were lost, once it has ended.
         lost: Option<u64>,
     },
+    /// A client has connected. Told with `RELAY_LOG=debug` only, as are the next two.
+    Connected {
+        /// To which shard.
+        shard: usize,
+        /// Its address.
+        peer: Option<IpAddr>,
+    },
+    /// Its connection is closed.
+    Disconnected {
+        /// Of which shard.
+        shard: usize,
+        /// Its address.
+        peer: Option<IpAddr>,
+        /// How many requests came by it.
+        requests: u64,
+    },
+    /// A request was answered.
+    Answered {
+        /// By which shard.
+        shard: usize,
+        /// Where it went.
+        path: &'static str,
+        /// How.
+        method: &'static str,
+        /// With what.
+        status: u16,
+        /// From its first byte to its answer.
+        took: Duration,
+    },
     /// A task met a bug and was ended; its connection is closed, everything else goes on.
     TaskPanicked {
         /// Who saw it.
@@ -201,6 +232,13 @@ impl Events {
         };
         if self.queue.try_send(told).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says a detail, if half of the queue is free: what matters goes first. Never waits.
+    pub fn tell_detail(&self, event: Event) {
+        if self.queue.len() < limits::EVENT_QUEUE_MAX / 2 {
+            self.tell(event);
         }
     }
 

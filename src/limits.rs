@@ -365,6 +365,8 @@ pub const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Events that repeat are told so often at most, with their sum: dead letters, drops, damage.
 pub const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// An outage that lasts is said again so often.
+pub const REMIND_INTERVAL: Duration = Duration::from_secs(600);
 /// How often it is looked whether such a sum is to be told.
 pub const REPEAT_LOOK: Duration = Duration::from_secs(1);
 /// Changes of state waiting to be logged. Past it they are counted and dropped.

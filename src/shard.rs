@@ -19,7 +19,7 @@ use crate::metrics::ShardMetrics;
 use crate::payload::filter::{Filters, Scratch};
 use crate::payload::gzip::Inflater;
 use crate::payload::remote_write::Room;
-use crate::plan::{BackendId, BackendPlan, Plan, SpoolPlan};
+use crate::plan::{BackendId, BackendPlan, LogLevel, Plan, SpoolPlan};
 use crate::spool::board::{Board, Mode};
 use crate::spool::disk::{Place, PlaceFile};
 use crate::spool::keeper::Keeper;
@@ -142,6 +142,11 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Whether each connection and each request is logged.
+    pub fn tells_details(&self) -> bool {
+        self.world.plan.log.level == LogLevel::Debug
+    }
+
     /// The shard's state, with all backends taken for up and no link open.
     pub fn new(
         number: usize,

@@ -5,20 +5,23 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
+use crate::boot::event_words::{is_down, is_up, refuses, say};
+use crate::boot::reminders::{Outage, Reminders};
 use crate::boot::repeats::Repeats;
 use crate::boot::{StartError, helper};
 use crate::clock::Clock;
 use crate::events::{Event, Told};
 use crate::limits;
-use crate::plan::{BackendId, LogFormat, LogLevel, LogPlan};
+use crate::plan::{LogFormat, LogLevel, LogPlan};
 use crate::shard::World;
-use crate::spool::board::DROPPED;
+use crate::spool::board::Mode;
 
 /// Sends what is logged to stderr. Once per process.
 pub fn open(plan: LogPlan) {
@@ -45,10 +48,11 @@ pub(super) fn start(
 ) -> Result<(), StartError> {
     let in_force = Arc::clone(in_force);
     helper("log", move || {
-        let (clock, mut repeats) = (Clock::default(), Repeats::default());
+        let clock = Clock::default();
+        let (mut repeats, mut reminders) = (Repeats::default(), Reminders::default());
         let mut known = Known::new(in_force.load_full());
         loop {
-            let told = match repeats.is_quiet() {
+            let told = match repeats.is_quiet() && reminders.is_empty() {
                 true => queue.recv().map_err(RecvTimeoutError::from),
                 false => queue.recv_timeout(limits::REPEAT_LOOK),
             };
@@ -60,6 +64,9 @@ pub(super) fn start(
                 .due(clock.now())
                 .into_iter()
                 .for_each(|event| known.hear(event));
+            for (label, outage, lasting) in reminders.look(known.outages(), clock.now()) {
+                known.remind(&label, outage, lasting);
+            }
             let Ok(told) = told else { continue };
             if told.generation > known.world.generation {
                 known = known.succeeded(in_force.load_full());
@@ -106,6 +113,51 @@ impl Known {
         }
         next.failing = self.failing;
         next
+    }
+
+    /// What is wrong with backends now.
+    fn outages(&self) -> Vec<(String, Outage)> {
+        let backends = self.world.plan.backends.iter().enumerate();
+        let outages = backends.flat_map(|(b, plan)| {
+            let is_owing = self.world.spool.as_ref().is_some_and(|spool| {
+                plan.owed_bytes_max > 0 && spool.board.desks[b].state().mode() != Mode::Live
+            });
+            let wrong = [
+                (Outage::Down, self.down[b].contains(&true)),
+                (Outage::Refusing, self.refusing[b].0.contains(&true)),
+                (Outage::Owing, is_owing),
+            ];
+            let wrong = wrong.into_iter().filter(|(_, is_so)| *is_so);
+            wrong.map(|(outage, _)| (plan.label.clone(), outage))
+        });
+        outages.collect()
+    }
+
+    /// An outage has lasted for long.
+    fn remind(&self, label: &str, outage: Outage, lasting: Duration) {
+        let Some(place) = self.world.place_of(label) else {
+            return;
+        };
+        let minutes = lasting.as_secs() / 60;
+        let error = self.world.backends[place].last_error.load_full();
+        let why = error.map_or_else(String::new, |error| error.words.clone());
+        let (records, bytes) = match &self.world.spool {
+            Some(spool) => spool.board.desks[place].owed(),
+            None => (0, 0),
+        };
+        let words = match outage {
+            Outage::Down => "backend is still down",
+            Outage::Refusing => "backend still takes no writes",
+            Outage::Owing => "backend is still owed writes",
+        };
+        tracing::warn!(
+            backend = label,
+            minutes,
+            owed_records = records,
+            owed_bytes = bytes,
+            why,
+            "{words}"
+        );
     }
 
     fn hear(&mut self, event: Event) {
@@ -229,126 +281,4 @@ fn begins(marks: &mut [bool], shard: usize) -> bool {
 /// Unmarks a shard; whether it was the last.
 fn ends(marks: &mut [bool], shard: usize) -> bool {
     std::mem::replace(&mut marks[shard], false) && marks.iter().all(|mark| !mark)
-}
-
-/// Whether the backend's writes go to another one where it does not take them (`mode = "balance"`).
-fn is_one_of_many(world: &World, backend: BackendId) -> bool {
-    let mut listeners = world.plan.listeners.iter();
-    listeners.any(|listener| listener.balance && listener.outputs.contains(&backend))
-}
-
-fn is_down(world: &World, backend: BackendId, why: &str) {
-    let plan = &world.plan.backends[backend.0];
-    if plan.owed_bytes_max > 0 {
-        tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is kept for it");
-    } else if is_one_of_many(world, backend) {
-        tracing::warn!(backend = %plan.label, why, "backend is down: the others take its writes");
-    } else {
-        tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is gone");
-    }
-}
-
-fn refuses(world: &World, backend: BackendId, why: &str) {
-    let plan = &world.plan.backends[backend.0];
-    if plan.owed_bytes_max > 0 {
-        tracing::warn!(backend = %plan.label, why, "backend takes no writes: what it misses is kept for it");
-    } else if is_one_of_many(world, backend) {
-        tracing::warn!(backend = %plan.label, why, "backend takes no writes: the others take them");
-    } else {
-        tracing::warn!(backend = %plan.label, why, "backend takes no writes: what it misses is gone");
-    }
-}
-
-fn is_up(world: &World, backend: BackendId) {
-    let plan = &world.plan.backends[backend.0];
-    let rows = world.metrics.iter();
-    let missed: u64 = rows
-        .map(|shard| shard.backends[backend.0].missed.get())
-        .sum();
-    if plan.owed_bytes_max > 0 || is_one_of_many(world, backend) {
-        tracing::info!(backend = %plan.label, "backend is up");
-    } else {
-        tracing::info!(backend = %plan.label, missed_so_far = missed, "backend is up");
-    }
-}
-
-/// What concerns one backend's debt; and the rest.
-fn say(world: &World, event: &Event) {
-    let label = |backend: &BackendId| world.plan.backends[backend.0].label.as_str();
-    match event {
-        Event::Owing { backend } => {
-            tracing::warn!(
-                backend = label(backend),
-                "backend is owed writes: new ones join them, in order"
-            );
-        }
-        Event::Level { backend } => {
-            tracing::info!(
-                backend = label(backend),
-                "backend is level: it is owed nothing"
-            );
-        }
-        Event::Stuck { backend, why } => {
-            tracing::warn!(
-                backend = label(backend),
-                why,
-                "backend does not take what it is owed: it is tried again"
-            );
-        }
-        Event::Buried {
-            backend,
-            pieces,
-            status,
-            reason,
-        } => tracing::warn!(
-            backend = label(backend),
-            pieces,
-            status,
-            reason,
-            "set aside as dead letters: look at them with `influxdb-relay spool show --dead`"
-        ),
-        Event::Unburied { backend, why } => {
-            tracing::error!(
-                backend = label(backend),
-                why,
-                "dead letters could not be written, and are lost"
-            );
-        }
-        Event::Damaged { backend, records } => tracing::error!(
-            backend = label(backend),
-            records,
-            "records of the spool are damaged and lost: check the disk, and `influxdb-relay spool verify`"
-        ),
-        Event::Dropped {
-            backend,
-            row,
-            records,
-        } => tracing::warn!(
-            backend = label(backend),
-            reason = DROPPED[*row],
-            records,
-            "dropped the oldest that the backend was owed"
-        ),
-        other => say_else(other),
-    }
-}
-
-/// What concerns no backend alone.
-fn say_else(event: &Event) {
-    match event {
-        Event::Flushed { backends } => tracing::warn!(
-            backends,
-            "an operator asked to drop what backends are owed (/admin/flush)"
-        ),
-        Event::AcceptFailed { shard, why } => tracing::error!(
-            shard,
-            why,
-            "cannot accept connections: raise LimitNOFILE or lower max-connections"
-        ),
-        Event::TaskPanicked { shard } => tracing::error!(
-            shard,
-            "a bug ended one connection; please report the panic above"
-        ),
-        _ => {} // told by who keeps account of it
-    }
 }

@@ -145,3 +145,30 @@ fn what_peers_owe_and_since_when_they_are_silent_is_shown() {
         relay.metric("relay_peers_owed_bytes{backend=\"b\"}") == 7 && relay.metric(&row) >= 1
     });
 }
+
+#[test]
+fn debug_shows_each_connection_and_each_request_and_info_does_not() {
+    let a = Backend::accepting();
+    for (level, times) in [("debug", 1), ("info", 0)] {
+        let relay = Relay::start(&[("a", &a.address)], &[("RELAY_LOG", level)]);
+        assert_eq!(
+            write(&relay.http, "/write?db=secret", "m v=1 1").status,
+            204
+        );
+        until("it is served", || relay.metric("relay_inflight_bytes") == 0);
+        if times > 0 {
+            until("its end is told", || {
+                relay.said().contains("connection is closed")
+            });
+        }
+        let said = relay.said();
+        let count = |words: &str| said.lines().filter(|line| line.contains(words)).count();
+        assert_eq!(
+            count("path=\"/write\" method=\"POST\" status=204"),
+            times,
+            "{said}"
+        );
+        assert_eq!(count("connection is open") > 0, times > 0, "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
