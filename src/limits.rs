@@ -363,6 +363,12 @@ pub const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Changes of state waiting to be logged. Past it they are counted and dropped.
 pub const EVENT_QUEUE_MAX: usize = 1024;
+/// Lines of the log that wait to be written. Past it a line is dropped and counted.
+pub const LOG_QUEUE_LINES_MAX: usize = 1024;
+/// Bytes of those lines. Past it a line is dropped and counted.
+pub const LOG_QUEUE_BYTES_MAX: usize = MIB;
+/// At the end of the process: how long the last lines may take. Past it they are lost.
+pub const LOG_FLUSH_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Changes of state kept for the status page. The oldest goes.
 pub const RECENT_EVENTS_MAX: usize = 64;
 /// glommio's buffers for files. Shards do no file I/O yet.

@@ -3,7 +3,9 @@
 //! Each shard has its own view of a backend; the operator hears once that it is down, from the first
 //! shard that sees it, and once that it is up, when the last shard does.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -11,13 +13,29 @@ use crossbeam::channel::Receiver;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
+use crate::boot::log_sink::{self, Lines};
 use crate::boot::{StartError, helper};
 use crate::events::{Event, Told};
 use crate::plan::{BackendId, LogFormat, LogLevel, LogPlan};
 use crate::shard::World;
 use crate::spool::board::DROPPED;
 
-/// Sends what is logged to stderr. Once per process.
+/// Starts the thread that writes to stderr. Once per process, before [`open`].
+pub fn start_sink() {
+    log_sink::open();
+}
+
+/// Writes plain words to stderr, behind the lines so far. Never waits.
+pub fn write_plain(words: &str) {
+    log_sink::push(format!("{words}\n").into_bytes());
+}
+
+/// Waits, for a bounded time, until what was logged is written. Before the process ends.
+pub fn flush() {
+    log_sink::flush();
+}
+
+/// Sends what is logged to stderr, panics too. Once per process.
 pub fn open(plan: LogPlan) {
     let level = match plan.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -27,11 +45,32 @@ pub fn open(plan: LogPlan) {
     };
     let lines = fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+        .with_writer(Lines)
+        .with_target(false)
+        .log_internal_errors(false); // they would go to stderr past the sink
     match plan.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a panic: the standard hook writes to stderr itself, and would wait for a reader that is stuck.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let words = panic.payload_as_str().unwrap_or("a panic without words");
+    let place = panic.location().map(ToString::to_string);
+    let place = place.unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => {
+            tracing::error!(thread, place, %backtrace, "panicked: {words}");
+        }
+        _ => tracing::error!(thread, place, "panicked: {words}"),
+    }
+    if thread == "main" {
+        flush(); // the process ends
     }
 }
 

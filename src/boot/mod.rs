@@ -16,6 +16,7 @@ pub mod doors;
 pub mod generation;
 pub mod kernel;
 pub mod log;
+mod log_sink;
 pub mod notify;
 pub mod peers;
 pub mod reload;

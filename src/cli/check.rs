@@ -1,7 +1,8 @@
 //! `influxdb-relay check`: what is in force and where it comes from, or everything that is wrong.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // this is what the operator asked to read
 
 use crate::cli::load::load;
+use crate::cli::say;
+use crate::cli::serve::EXIT_WRONG;
 use crate::config::Effective;
 use std::fmt::Write;
 use std::path::Path;
@@ -12,22 +13,18 @@ use std::process::ExitCode;
 pub fn run(config: Option<&Path>) -> ExitCode {
     match load(config) {
         Ok(loaded) => {
-            print!("{}", page(&loaded.effective));
             let unfit = loaded.unfit();
-            for why in &unfit {
-                eprintln!("{why}");
-            }
-            if unfit.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
+            let code = match unfit.is_empty() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::from(EXIT_WRONG),
+            };
+            let code = say::output(&page(&loaded.effective), code);
+            unfit.iter().for_each(say::error);
+            code
         }
         Err(problems) => {
-            for problem in &problems {
-                eprintln!("{problem}");
-            }
-            ExitCode::FAILURE
+            problems.iter().for_each(say::error);
+            ExitCode::from(EXIT_WRONG)
         }
     }
 }

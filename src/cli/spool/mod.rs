@@ -9,14 +9,13 @@
 //! Only `drop` changes anything, and only it takes the spool's lock. Whatever is shown is without
 //! credentials. Everything is read piece by piece: one record at a time is in memory.
 
-#![allow(clippy::print_stderr)] // the operator reads it
-
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::serve::{EXIT_START, EXIT_WRONG};
 use crate::boot::kernel;
+use crate::cli::say;
 use crate::limits::tools::SHOW_RECORDS;
 use crate::spool::unusable::Unusable;
 
@@ -171,7 +170,7 @@ pub fn run(args: &SpoolArgs) -> ExitCode {
     match &stop {
         // Whoever read it has seen enough.
         Stop::Output(why) if why.kind() == ErrorKind::BrokenPipe => {}
-        stop => eprintln!("influxdb-relay spool: {stop}"),
+        stop => say::error(format_args!("influxdb-relay spool: {stop}")),
     }
     ExitCode::from(match (&stop, &args.verb) {
         (Stop::Wrong(_), _) => EXIT_WRONG,
