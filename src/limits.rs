@@ -353,8 +353,10 @@ pub const POLL_STRETCH_MAX: Duration = Duration::from_micros(500);
 pub const EVENTS_MAX: usize = 512;
 /// Connections accepted before others get their turn.
 pub const ACCEPTS_IN_A_ROW_MAX: u32 = 64;
-/// How soon a name is looked up again after a shard could not connect.
+/// How soon a name is looked up again after a shard could not connect, or while it has no address.
 pub const DNS_DOUBT_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest wait between such looks, each twice the last; a shorter `dns-interval` goes before it.
+pub const DNS_DOUBT_INTERVAL_MAX: Duration = Duration::from_secs(4);
 /// All shards up. Past it the start has failed.
 pub const START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// One word to a service manager that does not read. Past it the word is not said.

@@ -29,6 +29,11 @@ impl Asking {
         self.closed.set(true);
         self.idle.take();
     }
+
+    /// Closes what is at rest and does not satisfy `stays`.
+    pub(super) fn retain(&self, stays: impl Fn(&Stream) -> bool) {
+        self.idle.borrow_mut().retain(stays);
+    }
 }
 
 /// A question that is under way.
@@ -55,7 +60,13 @@ impl Backend {
 
     /// A connection that was used before, if there is one: it may have died meanwhile.
     pub fn used_connection(&self) -> Option<Stream> {
-        self.asking.idle.borrow_mut().pop()
+        let idle = &mut *self.asking.idle.borrow_mut();
+        while let Some(stream) = idle.pop() {
+            if self.is_at(&stream) {
+                return Some(stream);
+            }
+        }
+        None
     }
 
     /// A new connection. If there is none to be had, its health hears of it.

@@ -117,7 +117,8 @@ impl Errand {
         reply.clear();
         self.reader.reset();
         self.why = None;
-        let stream = match self.stream.take() {
+        let kept = self.stream.take();
+        let stream = match kept.filter(|stream| self.backend.is_at(stream)) {
             Some(stream) => stream,
             None => connect(&self.backend, due).await.map_err(|error| {
                 self.why = Some(format!("cannot connect: {error}"));

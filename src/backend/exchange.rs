@@ -43,6 +43,8 @@ pub struct Link {
     settling: RefCell<Vec<Job>>,
     joined: Cell<bool>,
     answered: Cell<u64>,
+    /// The next answer is its last.
+    is_retired: Cell<bool>,
     reader: RefCell<AnswerReader>,
     reply: RefCell<Reply>,
 }
@@ -81,6 +83,7 @@ impl Link {
             settling: RefCell::default(),
             joined: Cell::new(joined),
             answered: Cell::new(0),
+            is_retired: Cell::new(false),
             reader: RefCell::default(),
             reply: RefCell::default(),
         });
@@ -108,6 +111,16 @@ impl Link {
         if let Some(stream) = self.stream.get() {
             stream.set_deadline(due);
         }
+    }
+
+    /// The connection, once there is one.
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        self.stream.get()
+    }
+
+    /// Has the link end after the answer that is under way.
+    pub(super) fn retire(&self) {
+        self.is_retired.set(true);
     }
 
     /// Sends a write on this idle link.
@@ -151,6 +164,7 @@ impl Link {
         loop {
             match poll_fn(|cx| self.poll(cx)).await {
                 End::Answered { reusable } => {
+                    let reusable = reusable && !self.is_retired.get();
                     self.settle(reusable);
                     if !reusable {
                         return;
@@ -372,10 +386,28 @@ impl Link {
     }
 }
 
-/// Connects to the first of the backend's addresses that takes it, until `due` at most.
+/// Connects to the first of the backend's addresses that takes it, until `due` at most; if its name gets
+/// others meanwhile, to one of those.
 pub(super) async fn connect(backend: &Backend, due: Moment) -> io::Result<Stream> {
+    loop {
+        let addresses: Arc<Vec<SocketAddr>> = backend.shared.addresses.load_full();
+        let connected = connect_to(backend, &addresses, due).await;
+        let is_late = backend.around.driver.now() >= due;
+        let has_moved = !Arc::ptr_eq(&addresses, &backend.shared.addresses.load());
+        match connected {
+            Ok(stream) if has_moved && !is_late && !backend.is_at(&stream) => {}
+            Err(_) if has_moved && !is_late => {}
+            connected => return connected,
+        }
+    }
+}
+
+async fn connect_to(
+    backend: &Backend,
+    addresses: &[SocketAddr],
+    due: Moment,
+) -> io::Result<Stream> {
     let driver: &Rc<Driver> = &backend.around.driver;
-    let addresses: Arc<Vec<SocketAddr>> = backend.shared.addresses.load_full();
     let mut last = io::Error::other("its name has no address yet");
     for (index, &address) in addresses.iter().enumerate() {
         let left = due.since(driver.now());

@@ -22,6 +22,7 @@ pub mod flight;
 pub mod health;
 pub mod lane;
 pub mod merge;
+mod moved;
 pub mod outcome;
 pub mod outgoing;
 pub mod pool;

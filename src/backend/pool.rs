@@ -36,7 +36,7 @@ pub struct Shared {
     pub addresses: ArcSwap<Vec<SocketAddr>>,
     /// How it is met over TLS; `None` is plain HTTP.
     pub tls: Option<ClientTls>,
-    /// A shard could not connect: the name is looked up again soon.
+    /// A shard could not connect, or had no answer: the name is looked up again soon.
     pub addresses_doubted: AtomicBool,
     /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
     pub version: ArcSwapOption<String>,
@@ -83,9 +83,9 @@ pub struct Backend {
     pub filter: Option<FilterId>,
     pub(super) around: Surroundings,
     pub(super) joiner: Joiner,
-    idle: RefCell<Vec<Rc<Link>>>,
+    pub(super) idle: RefCell<Vec<Rc<Link>>>,
     /// All that are open, those at rest too.
-    links: RefCell<Vec<Rc<Link>>>,
+    pub(super) links: RefCell<Vec<Rc<Link>>>,
     /// Another plan is in force: what becomes of it is nobody's news.
     retired: Cell<bool>,
     /// Whether it was up when that began.
@@ -96,6 +96,8 @@ pub struct Backend {
     held: Cell<usize>,
     health: RefCell<Health>,
     pub(super) asking: Asking,
+    /// The addresses that the links were last compared with.
+    pub(super) addresses_known: RefCell<Arc<Vec<SocketAddr>>>,
 }
 
 impl Backend {
@@ -107,6 +109,7 @@ impl Backend {
         filter: Option<FilterId>,
         around: Surroundings,
     ) -> Rc<Self> {
+        let addresses_known = shared.addresses.load_full();
         let backend = Rc::new(Self {
             id,
             plan,
@@ -123,6 +126,7 @@ impl Backend {
             held: Cell::new(0),
             health: RefCell::default(),
             asking: Asking::default(),
+            addresses_known: RefCell::new(addresses_known),
         });
         backend.metrics().up.set(1);
         backend
@@ -235,8 +239,10 @@ impl Backend {
         }
     }
 
-    /// Settles what has waited too long for a link. Once per tick.
+    /// Settles what has waited too long for a link, and leaves addresses that the name no longer has. Once
+    /// per tick.
     pub fn tick(self: &Rc<Self>) {
+        self.leave_old_addresses();
         let now = self.around.driver.now();
         loop {
             let late = self.queue.borrow_mut().pop_front_if(|job| job.due <= now);
@@ -330,7 +336,7 @@ impl Backend {
     }
 
     pub(super) fn failed(self: &Rc<Self>, failure: Failure, why: &str) {
-        if failure == Failure::Connect {
+        if matches!(failure, Failure::Connect | Failure::TimedOut) {
             self.shared.addresses_doubted.store(true, Ordering::Relaxed);
         }
         let change = self.health.borrow_mut().failed(failure);
@@ -339,6 +345,7 @@ impl Backend {
     }
 
     pub(super) fn probe_failed(self: &Rc<Self>, before: u64, why: &str) {
+        self.shared.addresses_doubted.store(true, Ordering::Relaxed);
         let change = self.health.borrow_mut().probe_failed(before);
         self.changed(change, why);
         self.turn_out(change);
