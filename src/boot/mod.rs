@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod claims;
 pub mod datagrams;
 pub mod doors;
+mod executor;
 pub mod generation;
 pub mod kernel;
 pub mod log;
@@ -41,8 +42,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded, never, unbounded};
-use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
-use rustix::thread::sched_getaffinity;
 
 use crate::boot::claims::Claims;
 use crate::boot::generation::{Generation, SpoolPost};
@@ -174,15 +173,11 @@ impl Relay {
             let pulse = Pulse::default();
             pulses.push(pulse.clone());
             let (events, reports) = (events.clone(), reports.clone());
-            LocalExecutorBuilder::new(Placement::Fixed(cpu))
-                .name(&format!("shard-{number}"))
-                .io_memory(limits::IO_MEMORY_BYTES)
-                .blocking_thread_pool_placement(beside_shards())
-                .spawn(move || shard_main::run(number, founding, events, pulse, (told, reports)))
-                .map_err(|why| StartError::Thread {
-                    what: format!("shard {number}"),
-                    why: why.to_string(),
-                })?;
+            let failures = reports.clone();
+            let run = move || shard_main::run(number, founding, events, pulse, (told, reports));
+            executor::start(number, cpu, run, move |why| {
+                let _main_is_gone = failures.send(Report::Failed { shard: number, why });
+            })?;
         }
         drop(reports);
         self.wait_for(
@@ -326,16 +321,6 @@ fn remedy(why: &io::Error) -> &'static str {
             "this machine has no such address: set a bind-addr that it has"
         }
         _ => "set a bind-addr that this machine can listen on",
-    }
-}
-
-/// Where threads that wait for disks, or verify passwords, run: on any CPU of the process. Glommio would pin them
-/// to the shard's own, where they stand in its way. Passwords are verified one at a time, so that what waits for
-/// a disk always has a thread.
-fn beside_shards() -> PoolPlacement {
-    match (CpuSet::online(), sched_getaffinity(None)) {
-        (Ok(online), Ok(own)) => PoolPlacement::Fenced(2, online.filter(|at| own.is_set(at.cpu))),
-        _ => PoolPlacement::Unbound(2),
     }
 }
 
