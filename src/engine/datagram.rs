@@ -22,6 +22,7 @@ use crate::clock::Moment;
 use crate::engine::datagram_calls::{self as calls, Headers};
 use crate::engine::driver::{Driver, LATE, Slot, WRITE};
 use crate::engine::joint::Joint;
+use crate::engine::listener::any_family;
 use crate::limits;
 
 /// Which socket of an address gets a datagram.
@@ -51,8 +52,11 @@ pub struct Wish {
 /// # Errors
 /// `AddrInUse` when anybody else receives there; otherwise what the kernel says.
 pub fn claim(address: SocketAddr, count: usize, wish: Wish) -> io::Result<(Vec<Socket>, usize)> {
-    let probe = open(address)?;
-    probe.bind(&address.into())?;
+    let (probe, address) = any_family(address, |address| {
+        let socket = open(address)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    })?;
     let bound = probe.local_addr()?;
     let address = bound.as_socket().unwrap_or(address);
     drop(probe);

@@ -21,6 +21,7 @@ mod goforks;
 mod hostile;
 mod influxd;
 mod log_sink;
+mod machines;
 mod names;
 mod query;
 mod query_influxd;
