@@ -48,6 +48,8 @@ pub struct Cpus<'a> {
     pub allowed: &'a [usize],
     /// The most that are used.
     pub max: usize,
+    /// The most that `auto` uses.
+    pub auto_max: usize,
 }
 
 impl Kind for Cpus<'_> {
@@ -55,7 +57,7 @@ impl Kind for Cpus<'_> {
     fn read(&self, written: Written<'_>) -> Option<Vec<usize>> {
         let mut cpus = Vec::new();
         match written.text()? {
-            "auto" => cpus.extend(self.allowed.iter().take(self.max)),
+            "auto" => cpus.extend(self.allowed.iter().take(self.max.min(self.auto_max))),
             list => {
                 for part in list.split(',') {
                     let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -186,6 +188,7 @@ mod tests {
         let kind = Cpus {
             allowed: &[0, 1, 2, 3, 6, 9],
             max: 5,
+            auto_max: usize::MAX,
         };
         for (text, want) in [
             ("auto", Some("0-3,6")),

@@ -183,3 +183,77 @@ fn each_shard_runs_on_its_own_cpu_and_what_waits_for_disks_on_any() {
     assert_eq!(shards, cpus, "one thread each");
     assert!(others > 2 * all, "helpers, and threads that wait for disks");
 }
+
+/// A control group of the first version with a quota, and one in it without.
+struct Quota(std::path::PathBuf);
+
+impl Quota {
+    /// `None` where that is not allowed.
+    fn new(name: &str, microseconds: &str) -> Option<Self> {
+        let folder = format!("/sys/fs/cgroup/cpu/relay-it-{}-{name}", std::process::id());
+        let quota = Self(folder.into());
+        let made = std::fs::create_dir_all(quota.0.join("inner"))
+            .and_then(|()| std::fs::write(quota.0.join("cpu.cfs_quota_us"), microseconds));
+        if made.is_err() {
+            eprintln!("skipped: a control group is not to be had here");
+        }
+        made.ok().map(|()| quota)
+    }
+
+    fn give(&self, command: &mut Command, inner: &str) {
+        let file = self.0.join(inner).join("cgroup.procs");
+        let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+        #[allow(unsafe_code)]
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe {
+            command.pre_exec(move || Ok(rustix::io::write(&file, b"0").map(drop)?));
+        }
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        let removed = || {
+            std::fs::remove_dir(self.0.join("inner")).is_ok()
+                && std::fs::remove_dir(&self.0).is_ok()
+        };
+        until("the control group is empty", removed);
+    }
+}
+
+#[test]
+fn auto_starts_no_more_shards_than_the_quota_has_whole_cpus() {
+    let backend = Backend::accepting();
+    let Some(quota) = Quota::new("auto", "150000") else {
+        return;
+    };
+    for inner in ["", "inner"] {
+        let mut command = command(&backend.address);
+        quota.give(&mut command, inner);
+        let relay = started(&mut command);
+        takes_writes(&relay);
+        assert!(relay.said().contains("ready shards=1"), "{}", relay.said());
+        let all = rustix::thread::sched_getaffinity(None).unwrap().count();
+        let said = relay
+            .said()
+            .contains("the control group's quota is 1.5 (/sys");
+        assert_eq!(said, all > 1, "{}", relay.said());
+    }
+    let all = rustix::thread::sched_getaffinity(None).unwrap();
+    let all: Vec<String> = (0..1024)
+        .filter(|cpu| all.is_set(*cpu))
+        .map(|cpu| cpu.to_string())
+        .collect();
+    let mut command = command(&backend.address);
+    command.env("RELAY_CPUS", all.join(","));
+    quota.give(&mut command, "");
+    let relay = started(&mut command);
+    let ready = format!("ready shards={}", all.len());
+    assert!(
+        relay.said().contains(&ready),
+        "a list is what it is: {}",
+        relay.said()
+    );
+    let said = relay.said().contains("past it the kernel stops all shards");
+    assert_eq!(said, all.len() > 1, "{}", relay.said());
+}
