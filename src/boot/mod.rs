@@ -234,6 +234,12 @@ impl Relay {
         if self.successor.is_some() {
             return tracing::warn!("SIGUSR2: a successor is on its way already");
         }
+        if std::process::id() == 1 {
+            return tracing::error!(
+                "SIGUSR2: this relay is process 1 of its container, which ends with it, successor and all: it goes \
+                 on; to restart, start another container and stop this one"
+            );
+        }
         match succession::start(&self.claims.given()) {
             Ok(successor) => {
                 tracing::info!(pid = successor.pid, "a successor was started");

@@ -257,3 +257,96 @@ fn auto_starts_no_more_shards_than_the_quota_has_whole_cpus() {
     let said = relay.said().contains("past it the kernel stops all shards");
     assert_eq!(said, all.len() > 1, "{}", relay.said());
 }
+
+/// A relay as process 1 of a namespace of its own. Its end is that of `unshare`.
+struct First {
+    outer: std::process::Child,
+    http: String,
+    said: std::sync::Arc<std::sync::Mutex<String>>,
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        let _gone = self.outer.kill(); // the namespace ends with it: --kill-child
+        let _gone = self.outer.wait();
+    }
+}
+
+impl First {
+    /// `None` where that is not allowed.
+    fn start(backend: &str) -> Option<Self> {
+        let may = Command::new("unshare")
+            .args(["-p", "-f", "--mount-proc", "true"])
+            .status();
+        if !may.is_ok_and(|end| end.success()) {
+            eprintln!("skipped: a process namespace is not to be had here");
+            return None;
+        }
+        let (relay, http, _) = crate::bare::relay(backend);
+        let mut command = Command::new("unshare");
+        command
+            .args(["-p", "-f", "--mount-proc", "--kill-child"])
+            .arg(relay.get_program())
+            .envs(
+                relay
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .stderr(std::process::Stdio::piped());
+        let mut outer = command.spawn().unwrap();
+        let said = std::sync::Arc::<std::sync::Mutex<String>>::default();
+        let (kept, stderr) = (said.clone(), outer.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in
+                std::io::BufRead::lines(std::io::BufReader::new(stderr)).map_while(Result::ok)
+            {
+                kept.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        let first = Self { outer, http, said };
+        until("it is ready", || {
+            first.said.lock().unwrap().contains("ready shards")
+        });
+        Some(first)
+    }
+
+    /// The relay's process, as it is seen from outside.
+    fn relay(&self) -> rustix::process::Pid {
+        let outer = self.outer.id();
+        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
+        let child = children
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        rustix::process::Pid::from_raw(child).unwrap()
+    }
+}
+
+#[test]
+fn process_1_of_a_container_refuses_to_restart_and_goes_on() {
+    let backend = Backend::accepting();
+    let Some(mut first) = First::start(&backend.address) else {
+        return;
+    };
+    let relay = first.relay();
+    for count in 1..3 {
+        rustix::process::kill_process(relay, rustix::process::Signal::USR2).unwrap();
+        until("it says why not", || {
+            let said = first.said.lock().unwrap();
+            said.matches("SIGUSR2: this relay is process 1").count() == count
+        });
+        assert_eq!(write(&first.http, "/write?db=d", "m v=1 1").status, 204);
+    }
+    assert!(
+        !first
+            .said
+            .lock()
+            .unwrap()
+            .contains("a successor was started")
+    );
+    rustix::process::kill_process(relay, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(first.outer.wait().unwrap().code(), Some(0));
+}
