@@ -12,6 +12,7 @@
 //! `kind` what a key may hold, `reader` fetches one, the other files read one table each.
 
 pub mod access;
+pub mod datagram_bind;
 pub mod filter;
 pub mod goforks;
 pub mod inline;

@@ -14,7 +14,9 @@ impl Kind for Bind {
     fn read(&self, written: Written<'_>) -> Option<Option<SocketAddr>> {
         match written.text()? {
             "" => Some(None),
-            text => bind(text).map(Some),
+            text => bind(text)
+                .filter(|address| !address.ip().is_multicast()) // TCP knows none
+                .map(Some),
         }
     }
     fn want(&self) -> String {
@@ -30,7 +32,7 @@ impl Kind for Bind {
 
 /// `host:port` as Go's `net.Listen` takes it; of names only `localhost`, as an address to listen
 /// on must not wait for DNS.
-fn bind(text: &str) -> Option<SocketAddr> {
+pub(super) fn bind(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.rsplit_once(':')?;
     let ip = match host {
         "" => IpAddr::V6(Ipv6Addr::UNSPECIFIED), // dual stack, as in Go
@@ -175,6 +177,8 @@ mod tests {
             (":65536", None),
             ("::1:9096", None),
             ("9096", None),
+            ("239.1.1.1:9096", None),
+            ("[ff05::1]:9096", None),
         ] {
             let shown = kind
                 .read(Written::Text(text))

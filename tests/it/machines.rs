@@ -1,6 +1,6 @@
 //! Machines as they are: no IPv6 in the kernel, odd files in sysfs, few CPUs, process 1 of a container.
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -297,9 +297,7 @@ impl First {
         let said = std::sync::Arc::<std::sync::Mutex<String>>::default();
         let (kept, stderr) = (said.clone(), outer.stderr.take().unwrap());
         std::thread::spawn(move || {
-            for line in
-                std::io::BufRead::lines(std::io::BufReader::new(stderr)).map_while(Result::ok)
-            {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 kept.lock().unwrap().push_str(&(line + "\n"));
             }
         });

@@ -22,6 +22,7 @@ mod hostile;
 mod influxd;
 mod log_sink;
 mod machines;
+mod multicast;
 mod names;
 mod query;
 mod query_influxd;
