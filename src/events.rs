@@ -30,6 +30,22 @@ pub enum Event {
         /// What was last heard of it.
         why: String,
     },
+    /// This machine lacks something for a connection to the backend: a port, a descriptor.
+    OwnTrouble {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// What the kernel said, and what to do.
+        why: String,
+    },
+    /// The backend can be connected to again.
+    OwnTroubleOver {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+    },
     /// Accepting failed, mostly for want of descriptors; it rests and tries again.
     AcceptFailed {
         /// Who saw it.

@@ -126,8 +126,9 @@ pub const CODES: [u16; 30] = [
 ];
 
 /// Why a backend gave no answer, by the number of its row.
-pub const FAILURES: [&str; 7] = [
+pub const FAILURES: [&str; 8] = [
     "connect",
+    "local",
     "timeout",
     "closed",
     "nonsense",

@@ -6,7 +6,6 @@ use std::io;
 use std::rc::Rc;
 
 use crate::backend::exchange::connect;
-use crate::backend::outcome::Failure;
 use crate::backend::outgoing::Request;
 use crate::backend::pool::Backend;
 use crate::backend::request::push_start;
@@ -76,7 +75,7 @@ impl Backend {
     pub async fn new_connection(self: &Rc<Self>, due: Moment) -> io::Result<Stream> {
         let connected = connect(self, due).await;
         if let Err(why) = &connected {
-            self.failed(Failure::Connect, &format!("cannot connect: {why}"));
+            let _counted_by_who_asks = self.connect_failed(why);
         }
         connected
     }

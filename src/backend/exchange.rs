@@ -21,6 +21,7 @@ use crate::backend::compose::compose;
 use crate::backend::compress::Held;
 use crate::backend::lane::Job;
 use crate::backend::outcome::{Failure, Outcome};
+use crate::backend::own_trouble::lacks;
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::driver::Driver;
@@ -147,13 +148,10 @@ impl Link {
                 let _first = self.stream.set(stream);
             }
             Err(error) => {
-                let failure = if error.kind() == io::ErrorKind::TimedOut {
-                    Failure::TimedOut
-                } else {
-                    Failure::Connect
-                };
-                self.backend
-                    .failed(failure, &format!("cannot connect: {error}"));
+                let failure = self.backend.connect_failed(&error);
+                if failure == Failure::Local && self.backend.has_link() {
+                    return self.hand_back();
+                }
                 return self.fail(failure);
             }
         }
@@ -353,6 +351,16 @@ impl Link {
         true
     }
 
+    /// What is under way waits for another link.
+    fn hand_back(self: &Rc<Self>) {
+        if self.joined.replace(false) {
+            self.backend.joiner.landed();
+        }
+        for job in self.take_jobs().into_iter().flatten() {
+            self.backend.start(job);
+        }
+    }
+
     /// Whatever is under way has failed.
     fn fail(self: &Rc<Self>, failure: Failure) {
         if self.joined.replace(false) {
@@ -397,7 +405,11 @@ pub(super) async fn connect(backend: &Backend, due: Moment) -> io::Result<Stream
         match connected {
             Ok(stream) if has_moved && !is_late && !backend.is_at(&stream) => {}
             Err(_) if has_moved && !is_late => {}
-            connected => return connected,
+            Ok(stream) => {
+                backend.own_trouble_ends();
+                return Ok(stream);
+            }
+            Err(why) => return Err(why),
         }
     }
 }
@@ -419,6 +431,8 @@ async fn connect_to(
         };
         match connected {
             Ok(stream) => return Ok(stream),
+            // Our own trouble is the reason only where no address has another.
+            Err(error) if index > 0 && lacks(&error).is_some() && lacks(&last).is_none() => {}
             Err(error) => last = error,
         }
     }

@@ -25,6 +25,7 @@ pub mod merge;
 mod moved;
 pub mod outcome;
 pub mod outgoing;
+mod own_trouble;
 pub mod pool;
 pub mod probe;
 pub mod request;

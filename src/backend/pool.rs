@@ -22,6 +22,7 @@ use crate::backend::health::{Change, Health};
 use crate::backend::lane::{Job, Lane};
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
+use crate::clock::Moment;
 use crate::engine::driver::Driver;
 use crate::engine::tls::ClientTls;
 use crate::events::{Event, Events};
@@ -98,6 +99,10 @@ pub struct Backend {
     pub(super) asking: Asking,
     /// The addresses that the links were last compared with.
     pub(super) addresses_known: RefCell<Arc<Vec<SocketAddr>>>,
+    /// This machine lacks something for a connection to it.
+    pub(super) has_own_trouble: Cell<bool>,
+    /// When a link may be opened beside those that there are, in such trouble.
+    pub(super) open_after: Cell<Moment>,
 }
 
 impl Backend {
@@ -127,6 +132,8 @@ impl Backend {
             health: RefCell::default(),
             asking: Asking::default(),
             addresses_known: RefCell::new(addresses_known),
+            has_own_trouble: Cell::new(false),
+            open_after: Cell::new(Moment(0)),
         });
         backend.metrics().up.set(1);
         backend
@@ -210,7 +217,8 @@ impl Backend {
             self.metrics().links_idle.less(1);
             return Some(Place::Idle(link));
         }
-        (self.links.borrow().len() < self.plan.links_max).then_some(Place::New)
+        let has_room = self.links.borrow().len() < self.plan.links_max;
+        (has_room && self.may_open()).then_some(Place::New)
     }
 
     /// The lane's write has been settled: the next one starts, or the lane rests.
@@ -252,6 +260,9 @@ impl Backend {
             job.settle(Outcome::Failed(Failure::TimedOut), None);
         }
         self.joiner.wake();
+        if self.has_own_trouble.get() {
+            self.pump(); // a link may be tried again
+        }
     }
 
     pub(super) fn link_opened(&self, link: &Rc<Link>) {
@@ -292,6 +303,10 @@ impl Backend {
         if cut {
             self.links.borrow().iter().for_each(|link| link.end_at(now));
         }
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -356,7 +371,7 @@ impl Backend {
 
     /// What is wrong may become another thing while it is down: first its name is unknown, then its
     /// certificate.
-    fn note(&self, why: &str) {
+    pub(super) fn note(&self, why: &str) {
         let known = self.shared.last_error.load();
         if known.as_deref().map(String::as_str) != Some(why) {
             self.shared.last_error.store(Some(Arc::new(why.to_owned())));

@@ -3,7 +3,9 @@
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::boot::descriptors;
 use crate::limits;
+use crate::plan::Plan;
 
 /// What is missing, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +57,14 @@ pub fn raise_descriptors() {
             maximum,
         },
     );
+}
+
+/// Says where the limit on descriptors is too low for a plan. Once per plan.
+pub(super) fn say_few_descriptors(plan: &Plan) {
+    let limit = getrlimit(Resource::Nofile).current;
+    if let Some(words) = descriptors::too_few(plan, limit) {
+        tracing::warn!("{words}");
+    }
 }
 
 fn raise_memlock(shards: usize) -> Result<(), Missing> {

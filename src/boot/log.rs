@@ -98,6 +98,8 @@ pub(super) fn start(
 struct Known {
     world: Arc<World>,
     down: Vec<Vec<bool>>,
+    /// Which backends cannot be connected to for want of something of this machine's.
+    troubled: Vec<Vec<bool>>,
     failing: Vec<bool>,
     datagrams: Datagrams,
 }
@@ -106,6 +108,7 @@ impl Known {
     fn new(world: Arc<World>) -> Self {
         Self {
             down: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
+            troubled: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
             failing: vec![false; world.plan.cpus.len()],
             datagrams: Datagrams::new(&world),
             world,
@@ -142,6 +145,27 @@ impl Known {
             Event::BackendUp { shard, backend } => {
                 if ends(&mut self.down[backend.0], shard) {
                     is_up(world, backend);
+                }
+            }
+            Event::OwnTrouble {
+                shard,
+                backend,
+                why,
+            } => {
+                if begins(&mut self.troubled[backend.0], shard) {
+                    let backend = &world.plan.backends[backend.0].label;
+                    tracing::error!(
+                        %backend,
+                        why,
+                        "this machine lacks what a new connection needs: the backend is not to blame, and the \
+                         connections that there are go on"
+                    );
+                }
+            }
+            Event::OwnTroubleOver { shard, backend } => {
+                if ends(&mut self.troubled[backend.0], shard) {
+                    let backend = &world.plan.backends[backend.0].label;
+                    tracing::info!(%backend, "backend can be connected to again");
                 }
             }
             Event::SpoolFailed { shard, why } => {

@@ -12,6 +12,7 @@
 pub mod certificates;
 pub mod claims;
 pub mod datagrams;
+mod descriptors;
 pub mod doors;
 mod executor;
 pub mod generation;
@@ -105,6 +106,7 @@ pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
     let mut inherited = Inheritance::take().map_err(StartError::Inherited)?;
     let notifier = Notifier::from_env();
     kernel::check(plan.cpus.len())?;
+    kernel::say_few_descriptors(&plan);
     let certificates = certificates::open(&plan).map_err(StartError::Certificates)?;
     let claims = Claims::open(&plan, &mut inherited)?;
     let asked = signals::start()?;

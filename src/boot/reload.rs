@@ -18,7 +18,7 @@ use crate::boot::generation::Generation;
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::succession::Inheritance;
 use crate::boot::unfit::Unfit;
-use crate::boot::{Again, Relay, StartError, lost};
+use crate::boot::{Again, Relay, StartError, kernel, lost};
 use crate::limits;
 use crate::plan::{Plan, UdpPlan};
 
@@ -84,6 +84,7 @@ impl Relay {
         for sentence in plan.not_in_force.iter().chain(&plan.notes) {
             tracing::warn!("{sentence}");
         }
+        kernel::say_few_descriptors(&plan);
         let before = Arc::clone(&self.generation.world);
         let wait = before.plan.shutdown_timeout + limits::START_WAIT_MAX;
         self.tell(|| Some(Order::Hold))?;

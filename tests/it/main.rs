@@ -24,6 +24,7 @@ mod log_sink;
 mod machines;
 mod multicast;
 mod names;
+mod own_trouble;
 mod query;
 mod query_influxd;
 mod query_influxql;
