@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use nix::net::if_::if_nametoindex;
-use rustix::io::Errno;
 use socket2::Socket;
 
 use crate::boot::succession::{Inheritance, What};
@@ -108,15 +107,16 @@ fn interface(text: &str) -> io::Result<u32> {
 }
 
 fn unheard(udp: &UdpPlan, why: io::Error) -> StartError {
+    let is_taken = why.kind() == io::ErrorKind::AddrInUse;
     let is_group = udp.bind.ip().is_multicast();
-    let remedy = match (is_group, &udp.interface) {
-        (true, None) if why.raw_os_error() != Some(Errno::ADDRINUSE.raw_os_error()) => {
-            "name the interface of the group in bind-addr, as in 239.1.1.1%eth0:8089 or [ff02::1%eth0]:8089"
+    let remedy = match &udp.interface {
+        None if is_group && !is_taken => {
+            "name the interface of the group in bind-addr, as in 239.1.1.1%eth0:8089 or [ff02::1%eth0]:8089".into()
         }
-        (_, Some(_)) if why.raw_os_error() != Some(Errno::ADDRINUSE.raw_os_error()) => {
-            "set an interface that this machine has: `ip link` shows them"
+        Some(_) if !is_taken => {
+            "set an interface that this machine has: `ip link` shows them".into()
         }
-        _ => remedy(&why),
+        _ => remedy(&why, udp.bind, "udp"),
     };
     StartError::Listen {
         name: udp.name.clone(),

@@ -28,6 +28,7 @@ pub mod shard_main;
 pub mod signals;
 pub mod spool;
 pub mod succession;
+mod taken;
 pub mod tenure;
 pub mod tls;
 mod trust;
@@ -35,6 +36,7 @@ pub mod unfit;
 pub mod vigil;
 pub mod watchdog;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ use crate::boot::notify::Notifier;
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::signals::Ask;
 use crate::boot::succession::{Inheritance, News, Successor};
+use crate::boot::taken::Holder;
 use crate::boot::unfit::Unfit;
 use crate::boot::watchdog::Pulse;
 use crate::events::Events;
@@ -71,7 +74,7 @@ pub enum StartError {
         /// What the kernel said.
         why: io::Error,
         /// What to do.
-        remedy: &'static str,
+        remedy: Cow<'static, str>,
     },
     /// The kernel does not give what a shard needs.
     #[error("{0}")]
@@ -317,11 +320,10 @@ fn lost() -> StartError {
     }
 }
 
-fn remedy(why: &io::Error) -> &'static str {
+/// What to do where an address cannot be listened on. `protocol` is `tcp` or `udp`.
+fn remedy(why: &io::Error, address: SocketAddr, protocol: &str) -> Cow<'static, str> {
     match why.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process listens there: stop it or set another bind-addr"
-        }
+        io::ErrorKind::AddrInUse => return held_by(address, protocol),
         io::ErrorKind::PermissionDenied => {
             "use a port above 1023 or give the process CAP_NET_BIND_SERVICE"
         }
@@ -329,6 +331,26 @@ fn remedy(why: &io::Error) -> &'static str {
             "this machine has no such address: set a bind-addr that it has"
         }
         _ => "set a bind-addr that this machine can listen on",
+    }
+    .into()
+}
+
+/// Who has an address that is in use, and what to do about it.
+fn held_by(address: SocketAddr, protocol: &str) -> Cow<'static, str> {
+    let tables = ["", "6"].map(|family| {
+        std::fs::read_to_string(format!("/proc/net/{protocol}{family}")).unwrap_or_default()
+    });
+    match taken::holder(address, tables.iter().map(String::as_str)) {
+        Holder::Listener => "another process listens there: stop it or set another bind-addr".into(),
+        Holder::Connection(far) => format!(
+            "nobody listens there, but a connection to {far} has this port as its near end: start again once it is \
+             gone; and set a port outside of net.ipv4.ip_local_port_range, or name it in \
+             net.ipv4.ip_local_reserved_ports"
+        )
+        .into(),
+        Holder::Unknown => {
+            "another process has it: stop it or set another bind-addr (`ss -anp` shows it to root)".into()
+        }
     }
 }
 
