@@ -24,8 +24,7 @@ pub(super) fn wanted(plan: &Plan) -> u64 {
 }
 
 /// Returns what is to be said where the limit is lower.
-pub(super) fn too_few(plan: &Plan, limit: Option<u64>) -> Option<String> {
-    let (limit, wanted) = (limit?, wanted(plan));
+pub(super) fn too_few(wanted: u64, limit: u64) -> Option<String> {
     (limit < wanted).then(|| {
         format!(
             "RLIMIT_NOFILE is {limit} and cannot be raised; max-connections of clients and of outputs may take {wanted} \

@@ -59,11 +59,17 @@ pub fn raise_descriptors() {
     );
 }
 
-/// Says where the limit on descriptors is too low for a plan. Once per plan.
+/// Says where the limit on descriptors is too low for a plan: as a warning where it is less than half. Once per
+/// plan.
 pub(super) fn say_few_descriptors(plan: &Plan) {
-    let limit = getrlimit(Resource::Nofile).current;
-    if let Some(words) = descriptors::too_few(plan, limit) {
-        tracing::warn!("{words}");
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let wanted = descriptors::wanted(plan);
+    match descriptors::too_few(wanted, limit) {
+        Some(words) if limit < wanted / 2 => tracing::warn!("{words}"),
+        Some(words) => tracing::info!("{words}"),
+        None => {}
     }
 }
 
