@@ -108,6 +108,8 @@ pub enum Event {
     Flushed {
         /// How many backends are owed anything.
         backends: usize,
+        /// The one that is meant; `None` is all of an address.
+        backend: Option<BackendId>,
     },
     /// The spool's disk takes no writes.
     SpoolFailed {

@@ -328,14 +328,22 @@ fn say(world: &World, event: &Event) {
             records,
             "dropped the oldest that the backend was owed"
         ),
-        other => say_else(other),
+        other => say_else(world, other),
     }
 }
 
 /// What concerns no backend alone.
-fn say_else(event: &Event) {
+fn say_else(world: &World, event: &Event) {
+    let label = |backend: &BackendId| world.plan.backends[backend.0].label.as_str();
     match event {
-        Event::Flushed { backends } => tracing::warn!(
+        Event::Flushed {
+            backend: Some(backend),
+            ..
+        } => tracing::warn!(
+            backend = label(backend),
+            "an operator asked to drop what the backend is owed (/admin/flush)"
+        ),
+        Event::Flushed { backends, .. } => tracing::warn!(
             backends,
             "an operator asked to drop what backends are owed (/admin/flush)"
         ),
