@@ -13,6 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::access::hash::{of_password, of_token};
 use crate::cli::say;
 use crate::cli::serve::EXIT_WRONG;
+use crate::config::access::wrong_rights;
 use crate::limits::access::{CREDENTIAL_BYTES_MAX, SALT_BYTES, TOKEN_BYTES};
 
 /// What to make a hash of.
@@ -39,6 +40,9 @@ pub fn run(args: &HashArgs) -> ExitCode {
 }
 
 fn lines(args: &HashArgs) -> Result<String, String> {
+    if let Some(wrong) = wrong_rights(&args.rights) {
+        return Err(wrong);
+    }
     let line = |hash: String| {
         let words = args.name.iter().chain([&hash]).chain(&args.rights);
         words.map(String::as_str).collect::<Vec<_>>().join(" ")

@@ -59,3 +59,4 @@ mod udp;
 mod udp_carried;
 mod udp_influxd;
 mod udp_judge;
+mod words;

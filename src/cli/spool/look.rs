@@ -78,7 +78,13 @@ impl Spool {
 /// The spool's folder is there.
 pub(super) fn must_be_there(dir: &Path) -> Result<(), Stop> {
     if dir.is_dir() {
-        return Ok(());
+        return match archive::is_spool(dir) {
+            true => Ok(()),
+            false => Err(Stop::Wrong(format!(
+                "{}: there is no spool in this folder: give --dir what [spool] dir says",
+                dir.display()
+            ))),
+        };
     }
     let dir = dir.display();
     Err(Stop::Wrong(format!(

@@ -131,6 +131,17 @@ enum Stop {
     /// The spool cannot be used.
     #[error(transparent)]
     Unusable(#[from] Unusable),
+    /// A relay runs on it: what it owes is dropped by itself.
+    #[error(
+        "{path}: another relay uses this spool: ask it to drop what it owes, with POST /admin/flush?backend={backend} at its \
+         admin address, or stop it first"
+    )]
+    Live {
+        /// The spool.
+        path: String,
+        /// Whose debt, as it stands in a query.
+        backend: String,
+    },
     /// A file cannot be read, written or removed.
     #[error("{path}: {why}: see that you may read and write it, and that the disk is well")]
     Disk {
