@@ -238,3 +238,20 @@ fn a_subcommand_whose_words_cannot_be_written_keeps_its_exit_code() {
         );
     }
 }
+
+#[test]
+fn a_reader_of_stderr_that_is_stuck_holds_up_no_failed_start() {
+    let (reader, writer) = full_pipe();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_influxdb-relay"))
+        .args(["serve", "--config", "/nonexistent"])
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let mut end = None;
+    until("it ends", || {
+        end = child.try_wait().unwrap();
+        end.is_some()
+    });
+    assert_eq!(end.and_then(|end| end.code()), Some(1));
+    drop(reader);
+}

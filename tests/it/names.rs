@@ -244,3 +244,28 @@ fn datagrams_follow_a_name_that_moves() {
         !new.lines().is_empty()
     });
 }
+
+#[test]
+fn what_is_owed_follows_a_name_that_moves() {
+    let (old, new, port) = two(|_| (Duration::ZERO, status(500, "", "no")));
+    let hosts = Hosts::new("127.0.0.5 backend.test\n");
+    let other = Backend::accepting();
+    let outputs = format!("a=http://{},b=http://backend.test:{port}", other.address);
+    let spool = Folder::new();
+    let env = [
+        SOON[0],
+        ("RELAY_HTTP_OUTPUTS", outputs.as_str()),
+        ("RELAY_SPOOL_DIR", spool.path().to_str().unwrap()),
+    ];
+    let Some(relay) = start(&hosts, &other.address, &env) else {
+        return;
+    };
+    assert_eq!(write(&relay.http, "/write?db=d", "m v=1 1").status, 204);
+    until("it was sent again, by replay", || old.seen().len() > 2);
+    hosts.say("127.0.0.6 backend.test\n");
+    within(MOVE_MAX, "the new host has it", || {
+        new.seen()
+            .iter()
+            .any(|seen| seen.body.starts_with(b"m v=1 1"))
+    });
+}
