@@ -50,6 +50,22 @@ pub enum Event {
         /// How many writes it had refused to this shard.
         refused: u64,
     },
+    /// This machine lacks something for a connection to the backend: a port, a descriptor.
+    OwnTrouble {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// What the kernel said, and what to do.
+        why: String,
+    },
+    /// The backend can be connected to again.
+    OwnTroubleOver {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+    },
     /// Accepting failed, mostly for want of descriptors; it rests and tries again.
     AcceptFailed {
         /// Who saw it.
@@ -112,6 +128,8 @@ pub enum Event {
     Flushed {
         /// How many backends are owed anything.
         backends: usize,
+        /// The one that is meant; `None` is all of an address.
+        backend: Option<BackendId>,
     },
     /// The spool's disk takes no writes.
     SpoolFailed {

@@ -355,8 +355,16 @@ pub const POLL_STRETCH_MAX: Duration = Duration::from_micros(500);
 pub const EVENTS_MAX: usize = 512;
 /// Connections accepted before others get their turn.
 pub const ACCEPTS_IN_A_ROW_MAX: u32 = 64;
-/// How soon a name is looked up again after a shard could not connect.
+/// In want of ports or descriptors: how long no further link to a backend is tried while it has one.
+pub const OWN_TROUBLE_REST: Duration = Duration::from_millis(250);
+/// How soon a name is looked up again after a shard could not connect, or while it has no address.
 pub const DNS_DOUBT_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest wait between such looks, each twice the last; a shorter `dns-interval` goes before it.
+pub const DNS_DOUBT_INTERVAL_MAX: Duration = Duration::from_secs(4);
+/// Descriptors of one shard that are no connection: rings, bell, epoll set, files of the spool. An estimate.
+pub const DESCRIPTORS_PER_SHARD: usize = 32;
+/// Descriptors of no shard: standard streams, helper threads, files of the spool. An estimate.
+pub const DESCRIPTORS_BESIDE: usize = 64;
 /// All shards up. Past it the start has failed.
 pub const START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// One word to a service manager that does not read. Past it the word is not said.
@@ -371,6 +379,12 @@ pub const REMIND_INTERVAL: Duration = Duration::from_secs(600);
 pub const REPEAT_LOOK: Duration = Duration::from_secs(1);
 /// Changes of state waiting to be logged. Past it they are counted and dropped.
 pub const EVENT_QUEUE_MAX: usize = 1024;
+/// Lines of the log that wait to be written. Past it a line is dropped and counted.
+pub const LOG_QUEUE_LINES_MAX: usize = 1024;
+/// Bytes of those lines. Past it a line is dropped and counted.
+pub const LOG_QUEUE_BYTES_MAX: usize = MIB;
+/// At the end of the process: how long the last lines may take. Past it they are lost.
+pub const LOG_FLUSH_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Changes of state kept for the status page. The oldest goes.
 pub const RECENT_EVENTS_MAX: usize = 64;
 /// glommio's buffers for files. Shards do no file I/O yet.

@@ -71,9 +71,11 @@ impl Health {
                     Change::None
                 }
             }
-            Failure::Status(_) | Failure::Down | Failure::Owed | Failure::Overloaded => {
-                Change::None
-            }
+            Failure::Status(_)
+            | Failure::Local
+            | Failure::Down
+            | Failure::Owed
+            | Failure::Overloaded => Change::None,
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
 use crate::backend::refusals::{self, Refusals};
 use crate::backend::shared::{Shared, words_of};
+use crate::clock::Moment;
 use crate::engine::driver::Driver;
 use crate::events::{Event, Events};
 use crate::metrics::{self, BackendMetrics, ShardMetrics};
@@ -58,9 +60,9 @@ pub struct Backend {
     pub filter: Option<FilterId>,
     pub(super) around: Surroundings,
     pub(super) joiner: Joiner,
-    idle: RefCell<Vec<Rc<Link>>>,
+    pub(super) idle: RefCell<Vec<Rc<Link>>>,
     /// All that are open, those at rest too.
-    links: RefCell<Vec<Rc<Link>>>,
+    pub(super) links: RefCell<Vec<Rc<Link>>>,
     /// Another plan is in force: what becomes of it is nobody's news.
     retired: Cell<bool>,
     /// Whether it was up when that began.
@@ -72,6 +74,12 @@ pub struct Backend {
     health: RefCell<Health>,
     refusals: RefCell<Refusals>,
     pub(super) asking: Asking,
+    /// The addresses that the links were last compared with.
+    pub(super) addresses_known: RefCell<Arc<Vec<SocketAddr>>>,
+    /// This machine lacks something for a connection to it.
+    pub(super) has_own_trouble: Cell<bool>,
+    /// When a link may be opened beside those that there are, in such trouble.
+    pub(super) open_after: Cell<Moment>,
 }
 
 impl Backend {
@@ -83,6 +91,7 @@ impl Backend {
         filter: Option<FilterId>,
         around: Surroundings,
     ) -> Rc<Self> {
+        let addresses_known = shared.addresses.load_full();
         let backend = Rc::new(Self {
             id,
             plan,
@@ -100,6 +109,9 @@ impl Backend {
             health: RefCell::default(),
             refusals: RefCell::default(),
             asking: Asking::default(),
+            addresses_known: RefCell::new(addresses_known),
+            has_own_trouble: Cell::new(false),
+            open_after: Cell::new(Moment(0)),
         });
         backend.metrics().up.set(1);
         backend
@@ -183,7 +195,8 @@ impl Backend {
             self.metrics().links_idle.less(1);
             return Some(Place::Idle(link));
         }
-        (self.links.borrow().len() < self.plan.links_max).then_some(Place::New)
+        let has_room = self.links.borrow().len() < self.plan.links_max;
+        (has_room && self.may_open()).then_some(Place::New)
     }
 
     /// The lane's write has been settled: the next one starts, or the lane rests.
@@ -212,8 +225,10 @@ impl Backend {
         }
     }
 
-    /// Settles what has waited too long for a link. Once per tick.
+    /// Settles what has waited too long for a link, and leaves addresses that the name no longer has. Once
+    /// per tick.
     pub fn tick(self: &Rc<Self>) {
+        self.leave_old_addresses();
         let now = self.around.driver.now();
         loop {
             let late = self.queue.borrow_mut().pop_front_if(|job| job.due <= now);
@@ -223,6 +238,9 @@ impl Backend {
             job.settle(Outcome::Failed(Failure::TimedOut), None);
         }
         self.joiner.wake();
+        if self.has_own_trouble.get() {
+            self.pump(); // a link may be tried again
+        }
     }
 
     pub(super) fn link_opened(&self, link: &Rc<Link>) {
@@ -263,6 +281,10 @@ impl Backend {
         if cut {
             self.links.borrow().iter().for_each(|link| link.end_at(now));
         }
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -307,7 +329,7 @@ impl Backend {
     }
 
     pub(super) fn failed(self: &Rc<Self>, failure: Failure, why: &str) {
-        if failure == Failure::Connect {
+        if matches!(failure, Failure::Connect | Failure::TimedOut) {
             self.shared.addresses_doubted.store(true, Ordering::Relaxed);
         }
         let change = self.health.borrow_mut().failed(failure);
@@ -316,6 +338,7 @@ impl Backend {
     }
 
     pub(super) fn probe_failed(self: &Rc<Self>, before: u64, why: &str) {
+        self.shared.addresses_doubted.store(true, Ordering::Relaxed);
         let change = self.health.borrow_mut().probe_failed(before);
         self.changed(change, why);
         self.turn_out(change);
@@ -326,7 +349,7 @@ impl Backend {
 
     /// What is wrong may become another thing while it is down: first its name is unknown, then its
     /// certificate.
-    fn note(&self, why: &str) {
+    pub(super) fn note(&self, why: &str) {
         let wall_ms = self.around.driver.clock().wall_ns() / 1_000_000;
         let wall_ms = u64::try_from(wall_ms).unwrap_or(0);
         self.shared.complain(why, wall_ms);

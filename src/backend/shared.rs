@@ -18,7 +18,7 @@ pub struct Shared {
     pub addresses: ArcSwap<Vec<SocketAddr>>,
     /// How it is met over TLS; `None` is plain HTTP.
     pub tls: Option<ClientTls>,
-    /// A shard could not connect: the name is looked up again soon.
+    /// A shard could not connect, or had no answer: the name is looked up again soon.
     pub addresses_doubted: AtomicBool,
     /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
     pub version: ArcSwapOption<String>,

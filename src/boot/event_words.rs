@@ -105,7 +105,7 @@ pub(super) fn say(world: &World, event: &Event) {
             records,
             "dropped the oldest that the backend was owed"
         ),
-        other => say_else(other),
+        other => say_else(world, other),
     }
 }
 
@@ -114,7 +114,8 @@ fn peer_shown(peer: Option<IpAddr>) -> String {
 }
 
 /// What concerns no backend alone.
-fn say_else(event: &Event) {
+fn say_else(world: &World, event: &Event) {
+    let label = |backend: &BackendId| world.plan.backends[backend.0].label.as_str();
     match event {
         Event::Connected { shard, peer } => {
             tracing::debug!(shard, peer = peer_shown(*peer), "connection is open");
@@ -141,7 +142,14 @@ fn say_else(event: &Event) {
             took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "answered"
         ),
-        Event::Flushed { backends } => tracing::warn!(
+        Event::Flushed {
+            backend: Some(backend),
+            ..
+        } => tracing::warn!(
+            backend = label(backend),
+            "an operator asked to drop what the backend is owed (/admin/flush)"
+        ),
+        Event::Flushed { backends, .. } => tracing::warn!(
             backends,
             "an operator asked to drop what backends are owed (/admin/flush)"
         ),

@@ -3,7 +3,9 @@
 //! Each shard has its own view of a backend; the operator hears once that it is down, from the first
 //! shard that sees it, and once that it is up, when the last shard does.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
 use crate::boot::event_words::{is_down, is_up, refuses, say};
+use crate::boot::log_sink::{self, Lines};
 use crate::boot::reminders::{Outage, Reminders};
 use crate::boot::repeats::Repeats;
 use crate::boot::{StartError, helper};
@@ -23,7 +26,22 @@ use crate::plan::{LogFormat, LogLevel, LogPlan};
 use crate::shard::World;
 use crate::spool::board::Mode;
 
-/// Sends what is logged to stderr. Once per process.
+/// Starts the thread that writes to stderr. Once per process, before [`open`].
+pub fn start_sink() {
+    log_sink::open();
+}
+
+/// Writes plain words to stderr, behind the lines so far. Never waits.
+pub fn write_plain(words: &str) {
+    log_sink::push(format!("{words}\n").into_bytes());
+}
+
+/// Waits, for a bounded time, until what was logged is written. Before the process ends.
+pub fn flush() {
+    log_sink::flush();
+}
+
+/// Sends what is logged to stderr, panics too. Once per process.
 pub fn open(plan: LogPlan) {
     let level = match plan.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -33,11 +51,32 @@ pub fn open(plan: LogPlan) {
     };
     let lines = fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+        .with_writer(Lines)
+        .with_target(false)
+        .log_internal_errors(false); // they would go to stderr past the sink
     match plan.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a panic: the standard hook writes to stderr itself, and would wait for a reader that is stuck.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let words = panic.payload_as_str().unwrap_or("a panic without words");
+    let place = panic.location().map(ToString::to_string);
+    let place = place.unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => {
+            tracing::error!(thread, place, %backtrace, "panicked: {words}");
+        }
+        _ => tracing::error!(thread, place, "panicked: {words}"),
+    }
+    if thread == "main" {
+        flush(); // the process ends
     }
 }
 
@@ -88,6 +127,8 @@ struct Known {
     down: Vec<Vec<bool>>,
     /// Per backend: the shards whose writes it refuses, and how many it has refused to those that are over.
     refusing: Vec<(Vec<bool>, u64)>,
+    /// Which backends cannot be connected to for want of something of this machine's.
+    troubled: Vec<Vec<bool>>,
     failing: Vec<bool>,
     datagrams: Datagrams,
 }
@@ -97,6 +138,7 @@ impl Known {
         Self {
             down: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
             refusing: vec![(vec![false; world.plan.cpus.len()], 0); world.plan.backends.len()],
+            troubled: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
             failing: vec![false; world.plan.cpus.len()],
             datagrams: Datagrams::new(&world),
             world,
@@ -166,6 +208,28 @@ impl Known {
             Event::OutputDown { .. } | Event::OutputUp { .. } | Event::UdpLoss { .. } => {
                 self.datagrams.say(world, event);
             }
+            Event::SpoolFailed { shard, why } => {
+                if begins(&mut self.failing, shard) {
+                    tracing::error!(
+                        why,
+                        "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
+                         it does; free space or repair it, no restart is needed"
+                    );
+                }
+            }
+            Event::SpoolRecovered { shard } => {
+                if ends(&mut self.failing, shard) {
+                    tracing::info!("the spool's disk takes writes again");
+                }
+            }
+            other => self.hear_of_backend(other),
+        }
+    }
+
+    /// What each shard sees of a backend, told once for all; and what nobody keeps account of.
+    fn hear_of_backend(&mut self, event: Event) {
+        let world = &self.world;
+        match event {
             Event::BackendDown {
                 shard,
                 backend,
@@ -202,18 +266,25 @@ impl Known {
                     tracing::info!(%backend, refused, "backend takes writes again");
                 }
             }
-            Event::SpoolFailed { shard, why } => {
-                if begins(&mut self.failing, shard) {
+            Event::OwnTrouble {
+                shard,
+                backend,
+                why,
+            } => {
+                if begins(&mut self.troubled[backend.0], shard) {
+                    let backend = &world.plan.backends[backend.0].label;
                     tracing::error!(
+                        %backend,
                         why,
-                        "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
-                         it does; free space or repair it, no restart is needed"
+                        "this machine lacks what a new connection needs: the backend is not to blame, and the \
+                         connections that there are go on"
                     );
                 }
             }
-            Event::SpoolRecovered { shard } => {
-                if ends(&mut self.failing, shard) {
-                    tracing::info!("the spool's disk takes writes again");
+            Event::OwnTroubleOver { shard, backend } => {
+                if ends(&mut self.troubled[backend.0], shard) {
+                    let backend = &world.plan.backends[backend.0].label;
+                    tracing::info!(%backend, "backend can be connected to again");
                 }
             }
             other => say(world, &other),

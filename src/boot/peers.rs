@@ -108,7 +108,7 @@ fn debts(plan: &Plan, page: &Page) -> Vec<u64> {
 fn ask(peer: &PeerPlan, tls: Option<&Arc<ClientConfig>>) -> Result<Page, String> {
     let words = |why: std::io::Error| {
         let tls = why.get_ref().and_then(|why| why.downcast_ref());
-        tls.map_or_else(|| why.to_string(), tls_words::words)
+        tls.map_or_else(|| why.to_string(), |why| tls_words::words(why, None))
     };
     let mut addresses = (peer.host.as_str(), peer.port)
         .to_socket_addrs()
@@ -130,7 +130,7 @@ fn ask(peer: &PeerPlan, tls: Option<&Arc<ClientConfig>>) -> Result<Page, String>
         Some(tls) => {
             let name = name_of("peers", &peer.host).map_err(|why| why.to_string())?;
             let mut session = ClientConnection::new(Arc::clone(tls), name)
-                .map_err(|why| tls_words::words(&why))?;
+                .map_err(|why| tls_words::words(&why, None))?;
             exchange(
                 &mut rustls::Stream::new(&mut session, &mut stream),
                 request.as_bytes(),

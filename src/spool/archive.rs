@@ -68,6 +68,17 @@ pub fn is_locked(dir: &Path) -> bool {
     })
 }
 
+/// Returns whether a relay has had its spool in `dir`: its lock, logs or dead letters are there, or cannot be
+/// looked for.
+pub fn is_spool(dir: &Path) -> bool {
+    let is_ours = |name: &str| name == "lock" || name == "dead" || parse_folder(name).is_some();
+    match fs::read_dir(dir) {
+        Ok(mut entries) => entries
+            .any(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_ours))),
+        Err(_) => true, // whoever reads it says why
+    }
+}
+
 /// The folder of one log.
 pub fn log_folder(dir: &Path, run: u64, shard: usize) -> PathBuf {
     dir.join(format!("log-{run:08x}-{shard:03}"))

@@ -11,6 +11,7 @@ use super::look::{Log, Spool};
 use super::walk::{Met, Walk};
 use super::words::on_one_line;
 use super::{ListArgs, Stop};
+use crate::cli::say;
 use crate::clock::time_shown;
 
 /// What is printed.
@@ -92,7 +93,9 @@ pub(super) fn run(args: &ListArgs, out: &mut impl Write) -> Result<u8, Stop> {
         print(&page, out)?;
     }
     if page.logs.iter().any(|log| log.damaged > 0) {
-        eprintln!("influxdb-relay spool: something is damaged: `spool verify` says where");
+        say::error(format_args!(
+            "influxdb-relay spool: something is damaged: `spool verify` says where"
+        ));
     }
     Ok(0)
 }

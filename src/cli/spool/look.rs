@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Stop, letters};
+use crate::cli::say;
 use crate::spool::archive::{self, Archive};
 use crate::spool::old_log::{self, OldLog};
 use crate::spool::record::Record;
@@ -49,9 +50,9 @@ impl Spool {
         must_be_there(dir)?;
         let in_use = archive::is_locked(dir);
         if in_use {
-            eprintln!(
+            say::error(format_args!(
                 "influxdb-relay spool: in use by a running relay: what is shown may be a moment old"
-            );
+            ));
         }
         let mut logs: Vec<Log> = Archive::look(dir)?.logs.iter().map(Log::of).collect();
         for (run, shard, folder) in archive::folders(dir)? {
@@ -77,7 +78,13 @@ impl Spool {
 /// The spool's folder is there.
 pub(super) fn must_be_there(dir: &Path) -> Result<(), Stop> {
     if dir.is_dir() {
-        return Ok(());
+        return match archive::is_spool(dir) {
+            true => Ok(()),
+            false => Err(Stop::Wrong(format!(
+                "{}: there is no spool in this folder: give --dir what [spool] dir says",
+                dir.display()
+            ))),
+        };
     }
     let dir = dir.display();
     Err(Stop::Wrong(format!(

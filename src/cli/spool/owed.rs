@@ -3,6 +3,7 @@
 
 use super::look::Log;
 use super::walk::{Met, Walk};
+use crate::cli::say;
 use crate::spool::record::Record;
 
 /// The way through all logs.
@@ -70,10 +71,10 @@ impl<'a> Owed<'a> {
     /// Tells the operator of what could not be read.
     pub(super) fn say_damaged(&self) {
         if self.damaged > 0 {
-            eprintln!(
+            say::error(format_args!(
                 "influxdb-relay spool: {} places are damaged and left out: `spool verify` says where",
                 self.damaged
-            );
+            ));
         }
     }
 }
