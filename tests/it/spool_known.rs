@@ -86,7 +86,7 @@ fn spool_goes_on_after_a_kill_where_the_catch_up_was() {
     let env = [("RELAY_HTTP_MAX_BATCH_KB", "1")];
     let mut site = Site::new(&[("a", &a), ("b", &b)], &env);
     (0..400).for_each(|n| site.write(&format!("m,n={n} v=1i 1")));
-    let left = Arc::new(AtomicUsize::new(6));
+    let left = Arc::new(AtomicUsize::new(3));
     let counted = Arc::clone(&left);
     b.rule(move |seen| {
         let is_one_more = |left: usize| left.checked_sub(1);
@@ -100,7 +100,7 @@ fn spool_goes_on_after_a_kill_where_the_catch_up_was() {
     until("some of it was delivered", || {
         left.load(Ordering::SeqCst) == 0
     });
-    let has_refused = || b.seen().len() > 6;
+    let has_refused = || b.seen().len() > 3;
     until("the next request was refused", has_refused);
     let had = b.count();
     assert!(had > 0 && had < 400, "in the middle: {had}");
