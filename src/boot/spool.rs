@@ -232,7 +232,7 @@ fn save_last(spool: &SpoolWorld, disks: &[Place]) {
             }
         };
         let marks: Vec<Mark> = spool.board.desks.iter().enumerate().map(mark).collect();
-        let _older_ones_stay = old_log::save_last(folder, &marks);
+        let _older_ones_stay = old_log::save_last(folder, &marks, track.end());
     }
     if let Some(dir) = &spool.plan.dir {
         let _found_at_the_next_start = Archive::settle(dir);

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use crate::spool::cursors::Progress;
 use crate::spool::disk::DiskFile;
+use crate::spool::record::Nonce;
 
 /// A cursor of a backend that is level: its owner's ledger knows where it stands.
 pub const LEVEL: u64 = u64::MAX;
@@ -26,6 +27,10 @@ pub struct Segment<F> {
     pub first: u64,
     /// The order of its first record; 0 where that is unknown.
     pub opened: u64,
+    /// The sequence behind the last record that was written to the segment before it.
+    pub follows: u64,
+    /// The secret of its records; `None` where its head is damaged, so that they cannot be read.
+    pub nonce: Option<Nonce>,
     /// Where its records begin.
     pub records_at: u64,
     /// Where they end; [`NONE`] while it is written to.
@@ -78,6 +83,8 @@ pub struct Track<F> {
     level_from: AtomicU64,
     /// One per name.
     pub cursors: Vec<Cursor>,
+    /// The sequence behind the last record that is known to be on disk; 0 where that is not known.
+    pub known_end: AtomicU64,
     /// The file that holds the progress of replay, once there is one.
     progress: OnceLock<Arc<F>>,
 }
@@ -102,6 +109,7 @@ impl<F> Track<F> {
             level_from: AtomicU64::new(0),
             undecided: AtomicU64::new(NONE),
             undecided_sequence: AtomicU64::new(NONE),
+            known_end: AtomicU64::new(0),
             progress: OnceLock::new(),
         }
     }

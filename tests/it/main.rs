@@ -46,6 +46,7 @@ mod spool_change;
 mod spool_damage;
 mod spool_disk;
 mod spool_far;
+mod spool_forged;
 mod spool_influxd;
 mod spool_killed;
 mod spool_known;

@@ -114,7 +114,7 @@ fn count(log: &Log, backends: &mut BTreeMap<String, BackendRow>) -> LogRow {
         damaged: 0,
     };
     let mut owing = vec![Owing::default(); log.names.len()];
-    let mut walk = Walk::new(&log.pieces, 0);
+    let mut walk = Walk::new(log, 0);
     loop {
         match walk.step() {
             Met::End => break,

@@ -53,7 +53,7 @@ impl<'a> Owed<'a> {
                 self.next += 1;
                 let mut stream = Stream {
                     log,
-                    walk: Walk::new(&log.pieces, log.owed_from(self.wanted)),
+                    walk: Walk::new(log, log.owed_from(self.wanted)),
                     order: 0,
                 };
                 if stream.advance(self.wanted, &mut self.damaged) {
