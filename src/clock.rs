@@ -79,3 +79,22 @@ fn nanoseconds(time: Timespec) -> u64 {
     let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
+/// A time for people, in UTC; `wall_ms` is milliseconds since 1970.
+pub fn time_shown(wall_ms: u64) -> String {
+    let time = i64::try_from(wall_ms).ok();
+    match time.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
+        Some(time) => format!("{time:.3}"),
+        None => format!("{wall_ms}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time_shown;
+
+    #[test]
+    fn times_are_shown_as_people_write_them() {
+        assert_eq!(time_shown(1_767_323_045_000), "2026-01-02T03:04:05.000Z");
+        assert_eq!(time_shown(u64::MAX), format!("{}ms", u64::MAX));
+    }
+}

@@ -3,8 +3,10 @@
 //! A shard says what changed and goes on; one thread outside the shards makes words of it. When the
 //! queue is full the event is dropped and counted, since a log may not slow a write.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
@@ -29,6 +31,40 @@ pub enum Event {
         backend: BackendId,
         /// What was last heard of it.
         why: String,
+    },
+    /// The backend answers, and takes no write.
+    BackendRefuses {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// What it answers.
+        why: String,
+    },
+    /// It takes writes again.
+    BackendTakes {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// How many writes it had refused to this shard.
+        refused: u64,
+    },
+    /// This machine lacks something for a connection to the backend: a port, a descriptor.
+    OwnTrouble {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
+        /// What the kernel said, and what to do.
+        why: String,
+    },
+    /// The backend can be connected to again.
+    OwnTroubleOver {
+        /// Who saw it.
+        shard: usize,
+        /// Which backend.
+        backend: BackendId,
     },
     /// Accepting failed, mostly for want of descriptors; it rests and tries again.
     AcceptFailed {
@@ -92,6 +128,8 @@ pub enum Event {
     Flushed {
         /// How many backends are owed anything.
         backends: usize,
+        /// The one that is meant; `None` is all of an address.
+        backend: Option<BackendId>,
     },
     /// The spool's disk takes no writes.
     SpoolFailed {
@@ -129,6 +167,35 @@ pub enum Event {
         door: usize,
         /// How many were lost, once it has ended.
         lost: Option<u64>,
+    },
+    /// A client has connected. Told with `RELAY_LOG=debug` only, as are the next two.
+    Connected {
+        /// To which shard.
+        shard: usize,
+        /// Its address.
+        peer: Option<IpAddr>,
+    },
+    /// Its connection is closed.
+    Disconnected {
+        /// Of which shard.
+        shard: usize,
+        /// Its address.
+        peer: Option<IpAddr>,
+        /// How many requests came by it.
+        requests: u64,
+    },
+    /// A request was answered.
+    Answered {
+        /// By which shard.
+        shard: usize,
+        /// Where it went.
+        path: &'static str,
+        /// How.
+        method: &'static str,
+        /// With what.
+        status: u16,
+        /// From its first byte to its answer.
+        took: Duration,
     },
     /// A task met a bug and was ended; its connection is closed, everything else goes on.
     TaskPanicked {
@@ -183,6 +250,13 @@ impl Events {
         };
         if self.queue.try_send(told).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says a detail, if half of the queue is free: what matters goes first. Never waits.
+    pub fn tell_detail(&self, event: Event) {
+        if self.queue.len() < limits::EVENT_QUEUE_MAX / 2 {
+            self.tell(event);
         }
     }
 

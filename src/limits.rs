@@ -122,6 +122,8 @@ pub const TRAILER_BYTES_MAX: usize = 4 * KIB;
 pub const STAMP_BYTES_MAX: usize = 21;
 /// What a body's first buffer holds before the client has shown that it will send more.
 pub const BODY_FIRST_BYTES: usize = 128 * KIB;
+/// A body whose client sends nothing keeps room for this many times of what has come, and [`COPY_BYTES_MAX`].
+pub const BODY_ROOM_FACTOR: usize = 8;
 /// What a write costs the budget beside its body: heads, replies, bookkeeping.
 pub const FLIGHT_BYTES: usize = 2 * KIB;
 /// Buffers of an idle flight. What grew past it is given back.
@@ -280,10 +282,10 @@ pub const WINDOW_BYTES_FIRST: usize = 64 * KIB;
 pub const REPLAY_BREATH_BYTES: usize = 64 * KIB;
 /// A window that fails is followed by one with so many times fewer records, down to one.
 pub const WINDOW_NARROWS_BY: usize = 16;
-/// An answer to a window that takes longer makes the next one smaller.
+/// An answer to a window that takes longer than this,
 pub const WINDOW_SLOW: Duration = Duration::from_millis(400);
-/// An answer to a full window that takes less makes the next one larger.
-pub const WINDOW_QUICK: Duration = Duration::from_millis(100);
+/// and so many times as long as the quickest, makes the next one smaller. Less than half of that, larger.
+pub const WINDOW_SLOW_FACTOR: u32 = 4;
 /// Hand-over: how long new writes, and their clients, are held at most, at first.
 pub const HAND_OVER_WAIT_MIN: Duration = Duration::from_millis(2);
 /// The same after tries that were too short for a slow backend.
@@ -368,16 +370,36 @@ pub const POLL_STRETCH_MAX: Duration = Duration::from_micros(500);
 pub const EVENTS_MAX: usize = 512;
 /// Connections accepted before others get their turn.
 pub const ACCEPTS_IN_A_ROW_MAX: u32 = 64;
-/// How soon a name is looked up again after a shard could not connect.
+/// In want of ports or descriptors: how long no further link to a backend is tried while it has one.
+pub const OWN_TROUBLE_REST: Duration = Duration::from_millis(250);
+/// How soon a name is looked up again after a shard could not connect, or while it has no address.
 pub const DNS_DOUBT_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest wait between such looks, each twice the last; a shorter `dns-interval` goes before it.
+pub const DNS_DOUBT_INTERVAL_MAX: Duration = Duration::from_secs(4);
+/// Descriptors of one shard that are no connection: rings, bell, epoll set, files of the spool. An estimate.
+pub const DESCRIPTORS_PER_SHARD: usize = 32;
+/// Descriptors of no shard: standard streams, helper threads, files of the spool. An estimate.
+pub const DESCRIPTORS_BESIDE: usize = 64;
 /// All shards up. Past it the start has failed.
 pub const START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// One word to a service manager that does not read. Past it the word is not said.
 pub const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// After accept fails for want of descriptors: how long a listener rests.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Events that repeat are told so often at most, with their sum: dead letters, drops, damage.
+pub const REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// An outage that lasts is said again so often.
+pub const REMIND_INTERVAL: Duration = Duration::from_secs(600);
+/// How often it is looked whether such a sum is to be told.
+pub const REPEAT_LOOK: Duration = Duration::from_secs(1);
 /// Changes of state waiting to be logged. Past it they are counted and dropped.
 pub const EVENT_QUEUE_MAX: usize = 1024;
+/// Lines of the log that wait to be written. Past it a line is dropped and counted.
+pub const LOG_QUEUE_LINES_MAX: usize = 1024;
+/// Bytes of those lines. Past it a line is dropped and counted.
+pub const LOG_QUEUE_BYTES_MAX: usize = MIB;
+/// At the end of the process: how long the last lines may take. Past it they are lost.
+pub const LOG_FLUSH_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Changes of state kept for the status page. The oldest goes.
 pub const RECENT_EVENTS_MAX: usize = 64;
 /// glommio's buffers for files. Shards do no file I/O yet.

@@ -40,7 +40,12 @@ enum Command {
     /// Run the relay (the default)
     Serve(Config),
     /// Print the effective configuration and where each value comes from, or every problem
-    Check(Config),
+    Check {
+        #[command(flatten)]
+        config: Config,
+        #[command(flatten)]
+        show: check::Show,
+    },
     /// Play the whole picture on loopback: a balancer, two relays, two backends, and two deaths
     Demo(demo::DemoArgs),
     /// Run a stand-in backend that counts what it is sent
@@ -67,7 +72,7 @@ fn main() -> ExitCode {
     };
     match cli.command.unwrap_or(Command::Serve(cli.config)) {
         Command::Serve(Config { config, verbose }) => serve::run(config.as_deref(), verbose),
-        Command::Check(Config { config, .. }) => check::run(config.as_deref()),
+        Command::Check { config, show } => check::run(config.config.as_deref(), show),
         Command::Demo(args) => demo::run(&args),
         Command::Sink(args) => sink::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -35,6 +35,9 @@ impl Counter {
     }
 }
 
+/// The lines of the log that could not be written. Any thread may add: it happens off the request path.
+pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
+
 /// Which path a request asked for, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
@@ -123,8 +126,9 @@ pub const CODES: [u16; 30] = [
 ];
 
 /// Why a backend gave no answer, by the number of its row.
-pub const FAILURES: [&str; 7] = [
+pub const FAILURES: [&str; 8] = [
     "connect",
+    "local",
     "timeout",
     "closed",
     "nonsense",

@@ -275,6 +275,8 @@ pub struct UdpPlan {
     pub name: String,
     /// Where it receives. Port 0 lets the kernel choose one, the same for all shards.
     pub bind: SocketAddr,
+    /// The interface on which a multicast group is joined, or an address has its zone: its name or its number.
+    pub interface: Option<String>,
     /// Bytes of its queue in the kernel, per shard.
     pub read_buffer_bytes: usize,
     /// Whether somebody asked for so many: then it is said if the kernel gives fewer.

@@ -10,7 +10,8 @@ use crate::access::warden::Warden;
 use crate::backend::compress::Packer;
 use crate::backend::flight::Flights;
 use crate::backend::letters::Letters;
-use crate::backend::pool::{Backend, Shared, Surroundings};
+use crate::backend::pool::{Backend, Surroundings};
+use crate::backend::shared::Shared;
 use crate::engine::driver::Driver;
 use crate::engine::tls::ServerTls;
 use crate::events::Events;
@@ -19,7 +20,7 @@ use crate::metrics::ShardMetrics;
 use crate::payload::filter::{Filters, Scratch};
 use crate::payload::gzip::Inflater;
 use crate::payload::remote_write::Room;
-use crate::plan::{BackendId, BackendPlan, Plan, SpoolPlan};
+use crate::plan::{BackendId, BackendPlan, LogLevel, Plan, SpoolPlan};
 use crate::spool::board::{Board, Mode};
 use crate::spool::disk::{Place, PlaceFile};
 use crate::spool::keeper::Keeper;
@@ -45,6 +46,8 @@ pub struct World {
     pub spool: Option<SpoolWorld>,
     /// Per backend, bytes that other relays owe it; [`LEVEL_EVERYWHERE`] for none.
     pub peers_owe: Vec<AtomicU64>,
+    /// Per peer, since when it says nothing: milliseconds since 1970; 0 while it speaks.
+    pub peers_silent_since: Vec<AtomicU64>,
     /// Whether a drain has begun.
     pub stopping: AtomicBool,
     /// Whether another process has the listening sockets too: what comes from now on is for it.
@@ -84,9 +87,13 @@ impl World {
             let desk = &spool.board.desks[id.0];
             (desk.state().mode() != Mode::Live).then(|| desk.owed().1)
         });
+        own.max(self.peers_owe(id))
+    }
+
+    /// Bytes that other relays owe a backend, the most that one of them has said; `None` if none said so.
+    pub fn peers_owe(&self, id: BackendId) -> Option<u64> {
         let theirs = self.peers_owe[id.0].load(Ordering::Relaxed);
-        let theirs = (theirs != LEVEL_EVERYWHERE).then_some(theirs);
-        own.max(theirs)
+        (theirs != LEVEL_EVERYWHERE).then_some(theirs)
     }
 }
 
@@ -145,6 +152,11 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Whether each connection and each request is logged.
+    pub fn tells_details(&self) -> bool {
+        self.world.plan.log.level == LogLevel::Debug
+    }
+
     /// The shard's state, with all backends taken for up and no link open.
     pub fn new(
         number: usize,

@@ -164,6 +164,7 @@ fn relay(
     let secrets = |_: &str| Err("no file".to_owned());
     let facts = Facts {
         cpus_allowed: vec![cpu],
+        cpu_quota: None,
     };
     let input = Input {
         file: None,

@@ -31,6 +31,7 @@ fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Effective, Vec<Probl
     };
     let facts = Facts {
         cpus_allowed: vec![0, 1, 2, 3, 6],
+        cpu_quota: None,
     };
     read(&Input {
         file: file.map(|text| ("r.toml", text)),

@@ -24,6 +24,7 @@ fn load(env: &[(&str, &str)]) -> Result<Effective, Vec<Problem>> {
     };
     let facts = Facts {
         cpus_allowed: vec![0],
+        cpu_quota: None,
     };
     read(&Input {
         file: None,

@@ -9,6 +9,17 @@ use crate::plan::BackendId;
 use crate::shard::World;
 use crate::spool::board::Mode;
 
+/// Whose debt is to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// That of each backend of the address.
+    All,
+    /// That of one.
+    One(BackendId),
+    /// That of one whose name no backend has.
+    Nobodys,
+}
+
 /// Asks to drop what these backends are owed now; how many of them are owed anything.
 pub fn all(world: &World, outputs: &[BackendId]) -> usize {
     let Some(spool) = &world.spool else { return 0 };

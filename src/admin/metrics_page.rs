@@ -1,11 +1,15 @@
 //! `/metrics`: the rows of all shards, summed, as Prometheus text.
 
+use std::sync::atomic::Ordering;
+
 use crate::admin::exposition::{self, Page, code};
+use crate::admin::peers_page;
 use crate::admin::spool_page;
 use crate::admin::udp_page;
 use crate::events::Events;
 use crate::metrics::{
-    BackendMetrics, CODES, Counter, FAILURES, Histogram, PATHS, Path, ShardMetrics, VERBS,
+    BackendMetrics, CODES, Counter, FAILURES, Histogram, LOG_LINES_DROPPED, PATHS, Path,
+    ShardMetrics, VERBS,
 };
 use crate::shard::World;
 
@@ -19,12 +23,20 @@ pub fn page(world: &World, events: &Events, now_ms: u64) -> String {
     page.backends(world);
     spool_page::write(&mut page, world, now_ms);
     udp_page::write(&mut page, world);
+    peers_page::write(&mut page, world, now_ms);
     page.head(
         "relay_events_dropped_total",
         "counter",
         "Changes of state that found the log's queue full.",
     );
     page.row("relay_events_dropped_total", "", events.dropped());
+    let name = "relay_log_lines_dropped_total";
+    page.head(
+        name,
+        "counter",
+        "Lines of the log that stderr did not take.",
+    );
+    page.row(name, "", LOG_LINES_DROPPED.load(Ordering::Relaxed));
     page.head("relay_shards", "gauge", "Shards, one per CPU.");
     page.row("relay_shards", "", shards.len() as u64);
     page.head("relay_build_info", "gauge", "What is running.");

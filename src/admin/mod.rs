@@ -9,6 +9,7 @@ pub mod exposition;
 pub mod flush;
 pub mod health;
 pub mod metrics_page;
+pub mod peers_page;
 pub mod permit;
 pub mod ready;
 pub mod spool_page;
@@ -17,7 +18,8 @@ pub mod udp_page;
 
 use std::rc::Rc;
 
-use crate::backend::pool::Shared;
+use crate::admin::flush::Whose;
+use crate::backend::shared::Shared;
 use crate::events::Event;
 use crate::fanout::deferred::any_up;
 use crate::http::response::{Closing, RETRY_AFTER, write_answer, write_error};
@@ -43,7 +45,7 @@ pub enum Asked {
     /// `/metrics`
     Metrics,
     /// `/admin/flush`, by somebody who may.
-    Flush,
+    Flush(Whose),
 }
 
 const JSON: &[u8] = b"Content-Type: application/json\r\n";
@@ -86,13 +88,33 @@ pub async fn answer(
             let metrics = metrics_page::page(world, &shard.events, wall_ms(shard));
             page(out, TEXT, &metrics, opts)
         }
-        Asked::Flush => {
-            let backends = flush::all(world, &listener.outputs);
-            shard.events.tell(Event::Flushed { backends });
-            write_answer(out, 204, b"", b"", opts);
-            204
+        Asked::Flush(Whose::All) => flushed(shard, &listener.outputs, None, opts, out),
+        Asked::Flush(Whose::One(id)) if listener.outputs.contains(&id) => {
+            flushed(shard, &[id], Some(id), opts, out)
+        }
+        Asked::Flush(_) => {
+            let names = listener.outputs.iter();
+            let names: Vec<_> = names
+                .map(|&id| called(world, &listener.outputs, id))
+                .collect();
+            let words = format!("no backend has this name; there are {}", names.join(", "));
+            write_error(out, 404, &words, b"", opts);
+            404
         }
     }
+}
+
+fn flushed(
+    shard: &Shard,
+    outputs: &[BackendId],
+    backend: Option<BackendId>,
+    opts: Closing,
+    out: &mut Vec<u8>,
+) -> u16 {
+    let backends = flush::all(&shard.world, outputs);
+    shard.events.tell(Event::Flushed { backends, backend });
+    write_answer(out, 204, b"", b"", opts);
+    204
 }
 
 fn page(out: &mut Vec<u8>, kind: &[u8], text: &str, opts: Closing) -> u16 {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::admin::debt::{self, Debt};
+use crate::admin::peers_page::{self, PeerRow};
 use crate::admin::{called, is_up};
+use crate::clock::time_shown;
 use crate::metrics::{Counter, OutputMetrics};
 use crate::plan::BackendId;
 use crate::shard::World;
@@ -17,6 +19,9 @@ struct Page {
     /// Outputs over UDP, which the fork does not show.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     udp: BTreeMap<String, UdpRow>,
+    /// The other relays, which the fork does not know.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    peers: BTreeMap<String, PeerRow>,
 }
 
 /// One backend. `buffering`, `size` and `maxSize` are the fork's.
@@ -35,8 +40,13 @@ struct Row {
     dead_letters: u64,
     dropped: u64,
     missed: u64,
+    /// Bytes that another relay owes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peers_owe: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error_at: Option<String>,
 }
 
 /// One output over UDP: nobody answers there, so this is what was sent.
@@ -53,14 +63,18 @@ struct UdpRow {
 
 /// The page for these backends; all of them, and the outputs over UDP, for the admin address. `now_ms` is
 /// milliseconds since 1970.
-pub fn page(world: &World, outputs: &[BackendId], with_udp: bool, now_ms: u64) -> String {
+pub fn page(world: &World, outputs: &[BackendId], for_operators: bool, now_ms: u64) -> String {
     let rows = outputs
         .iter()
         .map(|&id| (called(world, outputs, id), row(world, id, now_ms)));
-    let udp = (0..world.plan.outputs.len()).filter(|_| with_udp);
+    let udp = (0..world.plan.outputs.len()).filter(|_| for_operators);
     let page = Page {
         status: rows.collect(),
         udp: udp.map(|place| udp_row(world, place)).collect(),
+        peers: match for_operators {
+            true => peers_page::rows(world, now_ms),
+            false => BTreeMap::new(),
+        },
     };
     serde_json::to_string(&page).unwrap_or_default() + "\n"
 }
@@ -71,6 +85,8 @@ fn row(world: &World, id: BackendId, now_ms: u64) -> Row {
     let of = |number: fn(&Debt) -> u64| debt.as_ref().map_or(0, number);
     let is_level = debt.as_ref().is_none_or(Debt::is_level);
     let rows = world.metrics.iter();
+    let last_error = world.backends[id.0].last_error.load_full();
+    let last_error = last_error.as_deref();
     Row {
         location: plan.location.clone(),
         state: match (is_up(world, id), world.backends[id.0].voice.is_new()) {
@@ -87,10 +103,9 @@ fn row(world: &World, id: BackendId, now_ms: u64) -> Row {
         dead_letters: of(Debt::dead_in_all),
         dropped: of(Debt::dropped_in_all),
         missed: rows.map(|shard| shard.backends[id.0].missed.get()).sum(),
-        last_error: world.backends[id.0]
-            .last_error
-            .load_full()
-            .map(|words| words.to_string()),
+        peers_owe: world.peers_owe(id),
+        last_error: last_error.map(|error| error.words.clone()),
+        last_error_at: last_error.map(|error| time_shown(error.wall_ms)),
     }
 }
 

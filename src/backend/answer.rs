@@ -3,8 +3,6 @@
 //! What comes is junk until proven otherwise: interim answers are counted, heads and bodies are
 //! bounded, and whatever cannot be read is a failure of the backend, never of the relay.
 
-use memchr::memmem;
-
 use crate::http::body::Chunked;
 use crate::http::header::HeaderSpace;
 use crate::http::request::Parsed;
@@ -175,7 +173,7 @@ impl AnswerReader {
     fn clean(&mut self, bytes: &[u8], reply: &mut Reply) -> Fed {
         let is_control =
             |byte: u8| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t');
-        let head_len = memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+        let head_len = head_len(bytes);
         if !bytes.starts_with(b"HTTP/1.") || !bytes[..head_len].iter().copied().any(is_control) {
             return Fed::Nonsense;
         }
@@ -231,6 +229,19 @@ impl AnswerReader {
             Fed::More
         }
     }
+}
+
+/// Bytes of a head with its empty line, whose lines may end in a bare line feed (RFC 9112, 2.2); all bytes where the
+/// empty line has not come.
+fn head_len(bytes: &[u8]) -> usize {
+    let ends = memchr::memchr_iter(b'\n', bytes);
+    let empty_line_behind = |end: usize| match bytes.get(end + 1..)? {
+        [b'\n', ..] => Some(end + 2),
+        [b'\r', b'\n', ..] => Some(end + 3),
+        _ => None,
+    };
+    let mut ends = ends.filter_map(empty_line_behind);
+    ends.next().unwrap_or(bytes.len())
 }
 
 #[cfg(test)]
@@ -328,5 +339,35 @@ mod tests {
             read(&[b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"]).0,
             Fed::Nonsense
         );
+    }
+
+    /// Control characters are taken out of a head, however its lines end, and out of nothing behind it.
+    #[test]
+    fn a_head_with_bare_line_feeds_changes_no_body() {
+        let body = "a\x01b\r\n\r\nc\x02d";
+        for (line, end) in [
+            ("\r\n", "\r\n"),
+            ("\n", "\n"),
+            ("\r\n", "\n"),
+            ("\n", "\r\n"),
+        ] {
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 400 Bad{line}X-Influxdb-Error: a\x01b{line}Content-Length: {length}{line}{end}"
+            );
+            let whole = format!("{head}{body}");
+            for cut in 0..whole.len() {
+                let (mut reader, mut reply) = (AnswerReader::default(), Reply::default());
+                let (first, rest) = whole.as_bytes().split_at(cut);
+                let mut fed = Fed::More;
+                for piece in [first, rest].into_iter().filter(|piece| !piece.is_empty()) {
+                    fed = reader.feed(piece, &mut reply);
+                }
+                let place = format!("{line:?} {end:?} cut at {cut}");
+                assert!(matches!(fed, Fed::Whole { .. }), "{place}: {fed:?}");
+                assert_eq!(reply.body, body.as_bytes(), "{place}");
+                assert!(!reply.headers.contains(&1), "{place}");
+            }
+        }
     }
 }

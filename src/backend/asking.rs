@@ -6,7 +6,6 @@ use std::io;
 use std::rc::Rc;
 
 use crate::backend::exchange::connect;
-use crate::backend::outcome::Failure;
 use crate::backend::outgoing::Request;
 use crate::backend::pool::Backend;
 use crate::backend::request::push_start;
@@ -28,6 +27,11 @@ impl Asking {
     pub(super) fn close(&self) {
         self.closed.set(true);
         self.idle.take();
+    }
+
+    /// Closes what is at rest and does not satisfy `stays`.
+    pub(super) fn retain(&self, stays: impl Fn(&Stream) -> bool) {
+        self.idle.borrow_mut().retain(stays);
     }
 }
 
@@ -55,7 +59,13 @@ impl Backend {
 
     /// A connection that was used before, if there is one: it may have died meanwhile.
     pub fn used_connection(&self) -> Option<Stream> {
-        self.asking.idle.borrow_mut().pop()
+        let idle = &mut *self.asking.idle.borrow_mut();
+        while let Some(stream) = idle.pop() {
+            if self.is_at(&stream) {
+                return Some(stream);
+            }
+        }
+        None
     }
 
     /// A new connection. If there is none to be had, its health hears of it.
@@ -65,7 +75,7 @@ impl Backend {
     pub async fn new_connection(self: &Rc<Self>, due: Moment) -> io::Result<Stream> {
         let connected = connect(self, due).await;
         if let Err(why) = &connected {
-            self.failed(Failure::Connect, &format!("cannot connect: {why}"));
+            let _counted_by_who_asks = self.connect_failed(why);
         }
         connected
     }

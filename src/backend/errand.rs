@@ -11,6 +11,7 @@ use crate::backend::compress::{Held, is_worth_it};
 use crate::backend::exchange::connect;
 use crate::backend::outcome::Failure;
 use crate::backend::outgoing::Request;
+use crate::backend::own_trouble::lacks;
 use crate::backend::pool::Backend;
 use crate::backend::request::{Coding, push_head};
 use crate::clock::Moment;
@@ -117,9 +118,14 @@ impl Errand {
         reply.clear();
         self.reader.reset();
         self.why = None;
-        let stream = match self.stream.take() {
+        let kept = self.stream.take();
+        let stream = match kept.filter(|stream| self.backend.is_at(stream)) {
             Some(stream) => stream,
             None => connect(&self.backend, due).await.map_err(|error| {
+                if let Some(lack) = lacks(&error) {
+                    self.backend.own_trouble_begins(&error, lack);
+                    return Failure::Local;
+                }
                 self.why = Some(format!("cannot connect: {error}"));
                 match error.kind() == io::ErrorKind::TimedOut {
                     true => Failure::TimedOut,

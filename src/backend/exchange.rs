@@ -21,6 +21,7 @@ use crate::backend::compose::compose;
 use crate::backend::compress::Held;
 use crate::backend::lane::Job;
 use crate::backend::outcome::{Failure, Outcome};
+use crate::backend::own_trouble::lacks;
 use crate::backend::pool::Backend;
 use crate::clock::Moment;
 use crate::engine::driver::Driver;
@@ -43,6 +44,8 @@ pub struct Link {
     settling: RefCell<Vec<Job>>,
     joined: Cell<bool>,
     answered: Cell<u64>,
+    /// The next answer is its last.
+    is_retired: Cell<bool>,
     reader: RefCell<AnswerReader>,
     reply: RefCell<Reply>,
 }
@@ -81,6 +84,7 @@ impl Link {
             settling: RefCell::default(),
             joined: Cell::new(joined),
             answered: Cell::new(0),
+            is_retired: Cell::new(false),
             reader: RefCell::default(),
             reply: RefCell::default(),
         });
@@ -110,6 +114,16 @@ impl Link {
         }
     }
 
+    /// The connection, once there is one.
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        self.stream.get()
+    }
+
+    /// Has the link end after the answer that is under way.
+    pub(super) fn retire(&self) {
+        self.is_retired.set(true);
+    }
+
     /// Sends a write on this idle link.
     pub(super) fn begin(self: Rc<Self>, job: Job) {
         self.jobs.borrow_mut().push(job);
@@ -134,13 +148,10 @@ impl Link {
                 let _first = self.stream.set(stream);
             }
             Err(error) => {
-                let failure = if error.kind() == io::ErrorKind::TimedOut {
-                    Failure::TimedOut
-                } else {
-                    Failure::Connect
-                };
-                self.backend
-                    .failed(failure, &format!("cannot connect: {error}"));
+                let failure = self.backend.connect_failed(&error);
+                if failure == Failure::Local && self.backend.has_link() {
+                    return self.hand_back();
+                }
                 return self.fail(failure);
             }
         }
@@ -151,6 +162,7 @@ impl Link {
         loop {
             match poll_fn(|cx| self.poll(cx)).await {
                 End::Answered { reusable } => {
+                    let reusable = reusable && !self.is_retired.get();
                     self.settle(reusable);
                     if !reusable {
                         return;
@@ -340,6 +352,16 @@ impl Link {
         true
     }
 
+    /// What is under way waits for another link.
+    fn hand_back(self: &Rc<Self>) {
+        if self.joined.replace(false) {
+            self.backend.joiner.landed();
+        }
+        for job in self.take_jobs().into_iter().flatten() {
+            self.backend.start(job);
+        }
+    }
+
     /// Whatever is under way has failed.
     fn fail(self: &Rc<Self>, failure: Failure) {
         if self.joined.replace(false) {
@@ -373,10 +395,32 @@ impl Link {
     }
 }
 
-/// Connects to the first of the backend's addresses that takes it, until `due` at most.
+/// Connects to the first of the backend's addresses that takes it, until `due` at most; if its name gets
+/// others meanwhile, to one of those.
 pub(super) async fn connect(backend: &Backend, due: Moment) -> io::Result<Stream> {
+    loop {
+        let addresses: Arc<Vec<SocketAddr>> = backend.shared.addresses.load_full();
+        let connected = connect_to(backend, &addresses, due).await;
+        let is_late = backend.around.driver.now() >= due;
+        let has_moved = !Arc::ptr_eq(&addresses, &backend.shared.addresses.load());
+        match connected {
+            Ok(stream) if has_moved && !is_late && !backend.is_at(&stream) => {}
+            Err(_) if has_moved && !is_late => {}
+            Ok(stream) => {
+                backend.own_trouble_ends();
+                return Ok(stream);
+            }
+            Err(why) => return Err(why),
+        }
+    }
+}
+
+async fn connect_to(
+    backend: &Backend,
+    addresses: &[SocketAddr],
+    due: Moment,
+) -> io::Result<Stream> {
     let driver: &Rc<Driver> = &backend.around.driver;
-    let addresses: Arc<Vec<SocketAddr>> = backend.shared.addresses.load_full();
     let mut last = io::Error::other("its name has no address yet");
     for (index, &address) in addresses.iter().enumerate() {
         let left = due.since(driver.now());
@@ -388,6 +432,8 @@ pub(super) async fn connect(backend: &Backend, due: Moment) -> io::Result<Stream
         };
         match connected {
             Ok(stream) => return Ok(stream),
+            // Our own trouble is the reason only where no address has another.
+            Err(error) if index > 0 && lacks(&error).is_some() && lacks(&last).is_none() => {}
             Err(error) => last = error,
         }
     }

@@ -73,6 +73,8 @@ pub struct Flight {
     said: RefCell<Said>,
     waiter: RefCell<Option<Waker>>,
     ruled: Cell<bool>,
+    /// One backend is enough: the others miss nothing.
+    for_one: Cell<bool>,
     charged: Cell<usize>,
     /// Where it was kept before it was sent, and under which sequence.
     kept: RefCell<Option<(Rc<Keeper<Place>>, u64)>>,
@@ -88,6 +90,7 @@ impl Flight {
             said: RefCell::default(),
             waiter: RefCell::default(),
             ruled: Cell::new(false),
+            for_one: Cell::new(false),
             charged: Cell::new(0),
             kept: RefCell::default(),
         }
@@ -195,6 +198,11 @@ impl Flight {
             .map(|heard| heard.1)
     }
 
+    /// It is for one backend, whichever takes it: the others miss nothing.
+    pub fn is_for_one(&self) {
+        self.for_one.set(true);
+    }
+
     /// The client has heard: what comes later is only counted.
     pub fn ruled(&self) {
         self.ruled.set(true);
@@ -208,6 +216,44 @@ impl Flight {
             return true;
         };
         home.recharge(self.charged.replace(bytes), bytes)
+    }
+
+    /// Charges room for `more` bytes of the body and then reserves it; whether the shard's budget has it. Once per
+    /// read of a body.
+    pub fn reserve_body(&self, more: usize) -> bool {
+        let (len, capacity) = {
+            let body = &self.request.borrow().body;
+            (body.len(), body.capacity())
+        };
+        let grows = (len + more).saturating_sub(capacity);
+        if grows > 0 {
+            let Some(home) = self.home.borrow().upgrade() else {
+                return true;
+            };
+            let charged = self.charged.get();
+            self.charged.set(charged + grows);
+            if !home.recharge(charged, charged + grows) {
+                return false;
+            }
+            self.request.borrow_mut().body.reserve_exact(more);
+        }
+        true
+    }
+
+    /// Gives back room that was reserved for a body and that nothing came for.
+    pub fn give_back_room(&self) {
+        let is_wasted = {
+            let body = &mut self.request.borrow_mut().body;
+            let most = limits::BODY_ROOM_FACTOR * body.len() + limits::COPY_BYTES_MAX;
+            let is_wasted = body.capacity() > most;
+            if is_wasted {
+                body.shrink_to_fit();
+            }
+            is_wasted
+        };
+        if is_wasted {
+            let _less_than_before = self.charge();
+        }
     }
 
     /// It goes to backends now: until everybody has let go of it, a reload waits for it.
@@ -253,7 +299,8 @@ impl Flight {
         }
         self.request.borrow_mut().clear(home.keep_bytes());
         let said = &mut *self.said.borrow_mut();
-        if kept.is_none() {
+        let for_all = !self.for_one.replace(false);
+        if for_all && kept.is_none() {
             said.count_missed(home);
         }
         said.heard.clear();

@@ -73,6 +73,7 @@ impl Health {
             }
             Failure::Status(_)
             | Failure::New
+            | Failure::Local
             | Failure::Down
             | Failure::Owed
             | Failure::Overloaded => Change::None,

@@ -117,6 +117,7 @@ impl Job {
         self.settled = true;
         self.backend.release(self.bytes);
         self.backend.count(outcome);
+        self.backend.heard(outcome, reply);
         let heeded = self.heeded(outcome);
         self.ticket.hear(self.backend.id, heeded, reply);
         if let (Outcome::Partial { rest, .. }, Some(reply)) = (outcome, reply) {

@@ -35,6 +35,8 @@ pub enum Failure {
     Status(u16),
     /// No connection to it could be made.
     Connect,
+    /// This machine has no port, descriptor or memory left for a connection to it.
+    Local,
     /// No answer within its timeout.
     TimedOut,
     /// It closed the connection before an answer.
@@ -93,6 +95,7 @@ impl Failure {
             Self::Status(300..=399) => "answered with a redirect",
             Self::Status(_) => "answered with an error",
             Self::Connect => "cannot be reached",
+            Self::Local => "cannot be connected to: this relay has no port or descriptor left",
             Self::TimedOut => "did not answer in time",
             Self::Closed => "closed the connection without an answer",
             Self::Nonsense => "answered with something that is not HTTP",
@@ -108,6 +111,7 @@ impl Failure {
         let label = match self {
             Self::Status(_) | Self::New => return None,
             Self::Connect => "connect",
+            Self::Local => "local",
             Self::TimedOut => "timeout",
             Self::Closed => "closed",
             Self::Nonsense => "nonsense",
@@ -139,6 +143,7 @@ mod tests {
     fn every_failure_without_a_status_has_a_row() {
         for failure in [
             Failure::Connect,
+            Failure::Local,
             Failure::TimedOut,
             Failure::Closed,
             Failure::Nonsense,

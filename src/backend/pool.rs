@@ -10,10 +10,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-
+use crate::backend::answer::Reply;
 use crate::backend::ask_now::Probes;
 use crate::backend::asking::Asking;
 use crate::backend::compress::Packer;
@@ -24,41 +23,14 @@ use crate::backend::lane::{Job, Lane};
 use crate::backend::letters::Letters;
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
-use crate::backend::voice::Voice;
+use crate::backend::refusals::{self, Refusals};
+use crate::backend::shared::{Shared, words_of};
+use crate::clock::Moment;
 use crate::engine::driver::Driver;
-use crate::engine::tls::ClientTls;
 use crate::events::{Event, Events};
 use crate::metrics::{self, BackendMetrics, ShardMetrics};
 use crate::payload::filter::FilterId;
 use crate::plan::{BackendId, BackendPlan, TuningPlan};
-
-/// What all shards share of one backend; nothing on the request path writes it.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Where it is, by DNS or by its literal address; empty while the name has no address.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
-    /// How it is met over TLS; `None` is plain HTTP.
-    pub tls: Option<ClientTls>,
-    /// A shard could not connect: the name is looked up again soon.
-    pub addresses_doubted: AtomicBool,
-    /// Its say in what clients hear.
-    pub voice: Voice,
-    /// How often a shard has found it up again: the others ask too then.
-    pub returns: AtomicU64,
-    /// What it calls itself (`X-Influxdb-Version`), as last heard by a probe.
-    pub version: ArcSwapOption<String>,
-    /// What was last wrong with it.
-    pub last_error: ArcSwapOption<String>,
-}
-
-impl Shared {
-    /// Goes on with what was known of it under the last plan.
-    pub fn go_on(&self, before: &Self) {
-        self.addresses.store(before.addresses.load_full());
-        self.version.store(before.version.load_full());
-        self.last_error.store(before.last_error.load_full());
-    }
-}
 
 /// What a backend needs of its shard.
 pub struct Surroundings {
@@ -92,9 +64,9 @@ pub struct Backend {
     pub filter: Option<FilterId>,
     pub(super) around: Surroundings,
     pub(super) joiner: Joiner,
-    idle: RefCell<Vec<Rc<Link>>>,
+    pub(super) idle: RefCell<Vec<Rc<Link>>>,
     /// All that are open, those at rest too.
-    links: RefCell<Vec<Rc<Link>>>,
+    pub(super) links: RefCell<Vec<Rc<Link>>>,
     /// Another plan is in force: what becomes of it is nobody's news.
     retired: Cell<bool>,
     /// Whether it was up when that began.
@@ -104,8 +76,15 @@ pub struct Backend {
     queue: RefCell<VecDeque<Job>>,
     held: Cell<usize>,
     health: RefCell<Health>,
+    refusals: RefCell<Refusals>,
     pub(super) asking: Asking,
     pub(super) probes: Probes,
+    /// The addresses that the links were last compared with.
+    pub(super) addresses_known: RefCell<Arc<Vec<SocketAddr>>>,
+    /// This machine lacks something for a connection to it.
+    pub(super) has_own_trouble: Cell<bool>,
+    /// When a link may be opened beside those that there are, in such trouble.
+    pub(super) open_after: Cell<Moment>,
 }
 
 impl Backend {
@@ -117,6 +96,7 @@ impl Backend {
         filter: Option<FilterId>,
         around: Surroundings,
     ) -> Rc<Self> {
+        let addresses_known = shared.addresses.load_full();
         let backend = Rc::new(Self {
             id,
             plan,
@@ -132,8 +112,12 @@ impl Backend {
             queue: RefCell::default(),
             held: Cell::new(0),
             health: RefCell::default(),
+            refusals: RefCell::default(),
             asking: Asking::default(),
             probes: Probes::default(),
+            addresses_known: RefCell::new(addresses_known),
+            has_own_trouble: Cell::new(false),
+            open_after: Cell::new(Moment(0)),
         });
         backend.metrics().up.set(1);
         backend
@@ -217,7 +201,8 @@ impl Backend {
             self.metrics().links_idle.less(1);
             return Some(Place::Idle(link));
         }
-        (self.links.borrow().len() < self.plan.links_max).then_some(Place::New)
+        let has_room = self.links.borrow().len() < self.plan.links_max;
+        (has_room && self.may_open()).then_some(Place::New)
     }
 
     /// The lane's write has been settled: the next one starts, or the lane rests.
@@ -246,8 +231,10 @@ impl Backend {
         }
     }
 
-    /// Settles what has waited too long for a link. Once per tick.
+    /// Settles what has waited too long for a link, and leaves addresses that the name no longer has. Once
+    /// per tick.
     pub fn tick(self: &Rc<Self>) {
+        self.leave_old_addresses();
         let now = self.around.driver.now();
         loop {
             let late = self.queue.borrow_mut().pop_front_if(|job| job.due <= now);
@@ -258,6 +245,9 @@ impl Backend {
         }
         self.joiner.wake();
         self.hear_of_return();
+        if self.has_own_trouble.get() {
+            self.pump(); // a link may be tried again
+        }
     }
 
     pub(super) fn link_opened(&self, link: &Rc<Link>) {
@@ -356,6 +346,8 @@ impl Backend {
     pub(super) fn failed(self: &Rc<Self>, failure: Failure, why: &str) {
         if failure == Failure::Connect {
             self.probes.has_failed(self.around.driver.now());
+        }
+        if matches!(failure, Failure::Connect | Failure::TimedOut) {
             self.shared.addresses_doubted.store(true, Ordering::Relaxed);
         }
         let change = self.health.borrow_mut().failed(failure);
@@ -365,6 +357,7 @@ impl Backend {
 
     pub(super) fn probe_failed(self: &Rc<Self>, before: u64, why: &str) {
         self.probes.has_failed(self.around.driver.now());
+        self.shared.addresses_doubted.store(true, Ordering::Relaxed);
         let change = self.health.borrow_mut().probe_failed(before);
         self.changed(change, why);
         self.turn_out(change);
@@ -375,11 +368,39 @@ impl Backend {
 
     /// What is wrong may become another thing while it is down: first its name is unknown, then its
     /// certificate.
-    fn note(&self, why: &str) {
-        let known = self.shared.last_error.load();
-        if known.as_deref().map(String::as_str) != Some(why) {
-            self.shared.last_error.store(Some(Arc::new(why.to_owned())));
+    pub(super) fn note(&self, why: &str) {
+        let wall_ms = self.around.driver.clock().wall_ns() / 1_000_000;
+        let wall_ms = u64::try_from(wall_ms).unwrap_or(0);
+        self.shared.complain(why, wall_ms);
+    }
+
+    /// The backend's answer to a write: operators hear when it begins to take none, and when that is over. Once per
+    /// request and backend.
+    pub(super) fn heard(&self, outcome: Outcome, reply: Option<&Reply>) {
+        let change = self.refusals.borrow_mut().heard(outcome);
+        if change == refusals::Change::None || self.retired.get() {
+            return;
         }
+        let (shard, backend) = (self.around.shard, self.id);
+        self.around.events.tell(match change {
+            refusals::Change::Ends(refused) => {
+                self.shared.is_well();
+                Event::BackendTakes {
+                    shard,
+                    backend,
+                    refused,
+                }
+            }
+            _ => {
+                let why = words_of(outcome, reply);
+                self.note(&why);
+                Event::BackendRefuses {
+                    shard,
+                    backend,
+                    why,
+                }
+            }
+        });
     }
 
     /// What waits for a backend that has just gone down would wait in vain.
@@ -405,6 +426,7 @@ impl Backend {
             Change::None => {}
             Change::Up => {
                 self.metrics().up.set(1);
+                self.shared.is_well();
                 self.around.events.tell(Event::BackendUp { shard, backend });
             }
             Change::Down => {

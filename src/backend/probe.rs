@@ -11,6 +11,7 @@ use crate::backend::answer::{AnswerReader, Reply};
 use crate::backend::backoff::Backoff;
 use crate::backend::errand::answer;
 use crate::backend::exchange::connect;
+use crate::backend::own_trouble::lacks;
 use crate::backend::pool::Backend;
 use crate::backend::request::push_probe;
 use crate::engine::timer;
@@ -31,25 +32,47 @@ pub struct Heard {
 /// # Errors
 /// What went wrong, in words.
 pub async fn ask(backend: &Backend, wait: Duration) -> Result<Heard, String> {
+    match try_ask(backend, wait).await {
+        Ok(heard) => Ok(heard),
+        Err(Unheard::Own(why) | Unheard::Its(why)) => Err(why),
+    }
+}
+
+/// Why nothing was heard, in words.
+enum Unheard {
+    /// This machine has nothing left to connect with.
+    Own(String),
+    /// It is the backend's.
+    Its(String),
+}
+
+async fn try_ask(backend: &Backend, wait: Duration) -> Result<Heard, Unheard> {
     let driver = &backend.around.driver;
     let begun = driver.now();
     let due = begun.after(wait);
-    let stream = connect(backend, due)
-        .await
-        .map_err(|error| format!("cannot connect: {error}"))?;
+    let stream = connect(backend, due).await.map_err(|error| {
+        let words = format!("cannot connect: {error}");
+        match lacks(&error) {
+            Some(lack) => {
+                backend.own_trouble_begins(&error, lack);
+                Unheard::Own(words)
+            }
+            None => Unheard::Its(words),
+        }
+    })?;
     stream.set_deadline(due);
     let mut request = Vec::new();
     push_probe(&mut request, &backend.plan);
     stream
         .send_all(&request)
         .await
-        .map_err(|error| format!("cannot send: {error}"))?;
+        .map_err(|error| Unheard::Its(format!("cannot send: {error}")))?;
     let (mut reader, mut reply) = (AnswerReader::default(), Reply::default());
     answer(&stream, &mut reader, &mut reply)
         .await
         .map_err(|failure| {
             let complaint = stream.complaint();
-            complaint.unwrap_or_else(|| failure.words().to_owned())
+            Unheard::Its(complaint.unwrap_or_else(|| failure.words().to_owned()))
         })?;
     if let Some(version) = version_of(&reply.headers) {
         let known = backend.shared.version.load();
@@ -72,7 +95,7 @@ pub(super) async fn once(backend: &Rc<Backend>) {
         return;
     };
     let before = backend.answers();
-    match ask(backend, backend.around.tuning.probe_timeout).await {
+    match try_ask(backend, backend.around.tuning.probe_timeout).await {
         // A relay says by 503 that it can take nothing, or is about to end.
         Ok(heard) if heard.status >= 500 && backend.plan.kind == BackendKind::Relay => {
             backend.probe_failed(before, "it is not ready");
@@ -81,7 +104,8 @@ pub(super) async fn once(backend: &Rc<Backend>) {
             backend.probes.was_answered(backend.around.driver.now());
             backend.answered(); // if it is not well, its answers to writes decide
         }
-        Err(why) => backend.probe_failed(before, &why),
+        Err(Unheard::Own(_)) => {} // it says nothing of the backend
+        Err(Unheard::Its(why)) => backend.probe_failed(before, &why),
     }
 }
 
@@ -92,7 +116,8 @@ pub async fn run(backend: Rc<Backend>, seed: u64) {
     let mut seen = 0;
     let mut first = true;
     loop {
-        if first || !backend.is_up() || backend.answers() == seen {
+        let is_due = first || !backend.is_up() || backend.answers() == seen;
+        if is_due || backend.has_own_trouble.get() {
             once(&backend).await;
         }
         first = false;

@@ -63,7 +63,13 @@ pub(super) fn open(plan: &Plan) -> Result<Opened, Vec<Unfit>> {
         let config = backend.tls.as_ref().map(|files| {
             let config = ArcSwap::new(tls::of_backend(&backend.name, files)?);
             let name = tls::name_of(&backend.name, &backend.host)?;
-            Ok(ClientTls { config, name })
+            let ca_file = files.ca_file.as_ref().filter(|_| !files.skip_verification);
+            let ca_file = ca_file.map(|path| path.display().to_string().into());
+            Ok(ClientTls {
+                config,
+                name,
+                ca_file,
+            })
         });
         opened.backends.push(match config {
             Some(Err(why)) => {

@@ -231,7 +231,7 @@ fn open(
     let sockets = opened.map_err(|why| StartError::Listen {
         name: plan.name.clone(),
         address: plan.bind,
-        remedy: remedy(&why),
+        remedy: remedy(&why, plan.bind, "tcp"),
         why,
     })?;
     let address = at(&sockets).unwrap_or(plan.bind);

@@ -1,9 +1,11 @@
 //! The UDP addresses: one socket per shard each, and how shards help one another with them. Once per start.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use nix::net::if_::if_nametoindex;
 use socket2::Socket;
 
 use crate::boot::succession::{Inheritance, What};
@@ -49,7 +51,7 @@ pub(super) fn claim_all(
     let shards = plan.cpus.len();
     let mut open = open.to_vec();
     let mut claim = |udp: &UdpPlan| {
-        let wish = wish(udp);
+        let wish = wish(udp)?;
         let place = open
             .iter()
             .position(|own| own.bind == udp.bind && own.wish == wish);
@@ -82,14 +84,45 @@ pub(super) fn claim_all(
     plan.udp.iter().map(&mut claim).collect()
 }
 
-fn wish(udp: &UdpPlan) -> Wish {
-    Wish {
+fn wish(udp: &UdpPlan) -> Result<Wish, StartError> {
+    let interface = udp.interface.as_deref().map(interface).transpose();
+    Ok(Wish {
         buffer_bytes: udp.read_buffer_bytes,
         steering: match udp.steering {
             UdpSteering::Spread => Steering::Spread,
             UdpSteering::Flow | UdpSteering::Help => Steering::Flow,
         },
         gro: udp.gro,
+        interface: interface.map_err(|why| unheard(udp, why))?.unwrap_or(0),
+    })
+}
+
+/// The number of an interface, by its name or by its number.
+fn interface(text: &str) -> io::Result<u32> {
+    let by_name = if_nametoindex(text).ok();
+    let by_number = || text.parse().ok().filter(|number| *number > 0);
+    by_name
+        .or_else(by_number)
+        .ok_or_else(|| io::Error::other(format!("no interface is called {text}")))
+}
+
+fn unheard(udp: &UdpPlan, why: io::Error) -> StartError {
+    let is_taken = why.kind() == io::ErrorKind::AddrInUse;
+    let is_group = udp.bind.ip().is_multicast();
+    let remedy = match &udp.interface {
+        None if is_group && !is_taken => {
+            "name the interface of the group in bind-addr, as in 239.1.1.1%eth0:8089 or [ff02::1%eth0]:8089".into()
+        }
+        Some(_) if !is_taken => {
+            "set an interface that this machine has: `ip link` shows them".into()
+        }
+        _ => remedy(&why, udp.bind, "udp"),
+    };
+    StartError::Listen {
+        name: udp.name.clone(),
+        address: udp.bind,
+        remedy,
+        why,
     }
 }
 
@@ -106,12 +139,7 @@ fn claim_one(
         Some(address) => join(address, inherited, shards, wish),
         None => claim(udp.bind, shards, wish),
     };
-    let (sockets, given) = claimed.map_err(|why| StartError::Listen {
-        name: udp.name.clone(),
-        address: udp.bind,
-        remedy: remedy(&why),
-        why,
-    })?;
+    let (sockets, given) = claimed.map_err(|why| unheard(udp, why))?;
     let bound = sockets
         .first()
         .and_then(|socket| socket.local_addr().ok()?.as_socket());
@@ -136,7 +164,7 @@ pub(super) fn posts(all: &[Claimed], shard: usize) -> Result<Vec<UdpPost>, Start
             Some(help) => {
                 let others = claimed.sockets.iter().enumerate();
                 let others = others.filter(|(number, _)| *number != shard);
-                let guests: std::io::Result<Vec<_>> = others
+                let guests: io::Result<Vec<_>> = others
                     .map(|(number, socket)| Ok((number, Guest::at(socket)?)))
                     .collect();
                 Some(Helped {
@@ -149,7 +177,7 @@ pub(super) fn posts(all: &[Claimed], shard: usize) -> Result<Vec<UdpPost>, Start
         let seen = Arc::clone(&claimed.seen);
         Ok(UdpPost { socket, seen, help })
     };
-    let posts: std::io::Result<Vec<UdpPost>> = all.iter().map(post).collect();
+    let posts: io::Result<Vec<UdpPost>> = all.iter().map(post).collect();
     posts.map_err(no_descriptor)
 }
 
@@ -160,7 +188,7 @@ impl Claimed {
     }
 }
 
-fn no_descriptor(why: std::io::Error) -> StartError {
+fn no_descriptor(why: io::Error) -> StartError {
     StartError::Thread {
         what: "a UDP listener".to_owned(),
         why: why.to_string(),

@@ -118,6 +118,7 @@ fn first(plan: Plan, certificates: Opened) -> World {
         peers_owe: (plan.backends.iter())
             .map(|_| AtomicU64::new(LEVEL_EVERYWHERE))
             .collect(),
+        peers_silent_since: plan.peers.iter().map(|_| AtomicU64::new(0)).collect(),
         stopping: AtomicBool::new(false),
         has_successor: AtomicBool::new(false),
         is_over: AtomicBool::new(false),

@@ -3,7 +3,9 @@
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::boot::descriptors;
 use crate::limits;
+use crate::plan::Plan;
 
 /// What is missing, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +57,20 @@ pub fn raise_descriptors() {
             maximum,
         },
     );
+}
+
+/// Says where the limit on descriptors is too low for a plan: as a warning where it is less than half. Once per
+/// plan.
+pub(super) fn say_few_descriptors(plan: &Plan) {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let wanted = descriptors::wanted(plan);
+    match descriptors::too_few(wanted, limit) {
+        Some(words) if limit < wanted / 2 => tracing::warn!("{words}"),
+        Some(words) => tracing::info!("{words}"),
+        None => {}
+    }
 }
 
 fn raise_memlock(shards: usize) -> Result<(), Missing> {

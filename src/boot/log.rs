@@ -3,21 +3,45 @@
 //! Each shard has its own view of a backend; the operator hears once that it is down, from the first
 //! shard that sees it, and once that it is up, when the last shard does.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
+use crate::boot::event_words::{is_down, is_up, refuses, say};
+use crate::boot::log_sink::{self, Lines};
+use crate::boot::reminders::{Outage, Reminders};
+use crate::boot::repeats::Repeats;
 use crate::boot::{StartError, helper};
+use crate::clock::Clock;
 use crate::events::{Event, Told};
-use crate::plan::{BackendId, LogFormat, LogLevel, LogPlan};
+use crate::limits;
+use crate::plan::{LogFormat, LogLevel, LogPlan};
 use crate::shard::World;
-use crate::spool::board::DROPPED;
+use crate::spool::board::Mode;
 
-/// Sends what is logged to stderr. Once per process.
+/// Starts the thread that writes to stderr. Once per process, before [`open`].
+pub fn start_sink() {
+    log_sink::open();
+}
+
+/// Writes plain words to stderr, behind the lines so far. Never waits.
+pub fn write_plain(words: &str) {
+    log_sink::push(format!("{words}\n").into_bytes());
+}
+
+/// Waits, for a bounded time, until what was logged is written. Before the process ends.
+pub fn flush() {
+    log_sink::flush();
+}
+
+/// Sends what is logged to stderr, panics too. Once per process.
 pub fn open(plan: LogPlan) {
     let level = match plan.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -27,11 +51,32 @@ pub fn open(plan: LogPlan) {
     };
     let lines = fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+        .with_writer(Lines)
+        .with_target(false)
+        .log_internal_errors(false); // they would go to stderr past the sink
     match plan.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a panic: the standard hook writes to stderr itself, and would wait for a reader that is stuck.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let words = panic.payload_as_str().unwrap_or("a panic without words");
+    let place = panic.location().map(ToString::to_string);
+    let place = place.unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => {
+            tracing::error!(thread, place, %backtrace, "panicked: {words}");
+        }
+        _ => tracing::error!(thread, place, "panicked: {words}"),
+    }
+    if thread == "main" {
+        flush(); // the process ends
     }
 }
 
@@ -42,14 +87,35 @@ pub(super) fn start(
 ) -> Result<(), StartError> {
     let in_force = Arc::clone(in_force);
     helper("log", move || {
+        let clock = Clock::default();
+        let (mut repeats, mut reminders) = (Repeats::default(), Reminders::default());
         let mut known = Known::new(in_force.load_full());
-        for told in queue {
+        loop {
+            let told = match repeats.is_quiet() && reminders.is_empty() {
+                true => queue.recv().map_err(RecvTimeoutError::from),
+                false => queue.recv_timeout(limits::REPEAT_LOOK),
+            };
+            if told == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+            clock.read();
+            repeats
+                .due(clock.now())
+                .into_iter()
+                .for_each(|event| known.hear(event));
+            for (label, outage, lasting) in reminders.look(known.outages(), clock.now()) {
+                known.remind(&label, outage, lasting);
+            }
+            let Ok(told) = told else { continue };
             if told.generation > known.world.generation {
                 known = known.succeeded(in_force.load_full());
+                repeats = Repeats::default(); // its numbers count by the older plan
             }
             // What is left of an older plan is nobody's news.
-            if told.generation == known.world.generation {
-                known.hear(told.event);
+            if told.generation == known.world.generation
+                && let Some(event) = repeats.heard(told.event, clock.now())
+            {
+                known.hear(event);
             }
         }
     })
@@ -59,6 +125,10 @@ pub(super) fn start(
 struct Known {
     world: Arc<World>,
     down: Vec<Vec<bool>>,
+    /// Per backend: the shards whose writes it refuses, and how many it has refused to those that are over.
+    refusing: Vec<(Vec<bool>, u64)>,
+    /// Which backends cannot be connected to for want of something of this machine's.
+    troubled: Vec<Vec<bool>>,
     failing: Vec<bool>,
     datagrams: Datagrams,
 }
@@ -67,6 +137,8 @@ impl Known {
     fn new(world: Arc<World>) -> Self {
         Self {
             down: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
+            refusing: vec![(vec![false; world.plan.cpus.len()], 0); world.plan.backends.len()],
+            troubled: vec![vec![false; world.plan.cpus.len()]; world.plan.backends.len()],
             failing: vec![false; world.plan.cpus.len()],
             datagrams: Datagrams::new(&world),
             world,
@@ -85,12 +157,79 @@ impl Known {
         next
     }
 
+    /// What is wrong with backends now.
+    fn outages(&self) -> Vec<(String, Outage)> {
+        let backends = self.world.plan.backends.iter().enumerate();
+        let outages = backends.flat_map(|(b, plan)| {
+            let is_owing = self.world.spool.as_ref().is_some_and(|spool| {
+                plan.owed_bytes_max > 0 && spool.board.desks[b].state().mode() != Mode::Live
+            });
+            let wrong = [
+                (Outage::Down, self.down[b].contains(&true)),
+                (Outage::Refusing, self.refusing[b].0.contains(&true)),
+                (Outage::Owing, is_owing),
+            ];
+            let wrong = wrong.into_iter().filter(|(_, is_so)| *is_so);
+            wrong.map(|(outage, _)| (plan.label.clone(), outage))
+        });
+        outages.collect()
+    }
+
+    /// An outage has lasted for long.
+    fn remind(&self, label: &str, outage: Outage, lasting: Duration) {
+        let Some(place) = self.world.place_of(label) else {
+            return;
+        };
+        let minutes = lasting.as_secs() / 60;
+        let error = self.world.backends[place].last_error.load_full();
+        let why = error.map_or_else(String::new, |error| error.words.clone());
+        let (records, bytes) = match &self.world.spool {
+            Some(spool) => spool.board.desks[place].owed(),
+            None => (0, 0),
+        };
+        let words = match outage {
+            Outage::Down => "backend is still down",
+            Outage::Refusing => "backend still takes no writes",
+            Outage::Owing => "backend is still owed writes",
+        };
+        tracing::warn!(
+            backend = label,
+            minutes,
+            owed_records = records,
+            owed_bytes = bytes,
+            why,
+            "{words}"
+        );
+    }
+
     fn hear(&mut self, event: Event) {
         let world = &self.world;
         match event {
             Event::OutputDown { .. } | Event::OutputUp { .. } | Event::UdpLoss { .. } => {
                 self.datagrams.say(world, event);
             }
+            Event::SpoolFailed { shard, why } => {
+                if begins(&mut self.failing, shard) {
+                    tracing::error!(
+                        why,
+                        "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
+                         it does; free space or repair it, no restart is needed"
+                    );
+                }
+            }
+            Event::SpoolRecovered { shard } => {
+                if ends(&mut self.failing, shard) {
+                    tracing::info!("the spool's disk takes writes again");
+                }
+            }
+            other => self.hear_of_backend(other),
+        }
+    }
+
+    /// What each shard sees of a backend, told once for all; and what nobody keeps account of.
+    fn hear_of_backend(&mut self, event: Event) {
+        let world = &self.world;
+        match event {
             Event::BackendDown {
                 shard,
                 backend,
@@ -105,18 +244,47 @@ impl Known {
                     is_up(world, backend);
                 }
             }
-            Event::SpoolFailed { shard, why } => {
-                if begins(&mut self.failing, shard) {
+            Event::BackendRefuses {
+                shard,
+                backend,
+                why,
+            } => {
+                if begins(&mut self.refusing[backend.0].0, shard) {
+                    refuses(world, backend, &why);
+                }
+            }
+            Event::BackendTakes {
+                shard,
+                backend,
+                refused,
+            } => {
+                let (shards, sum) = &mut self.refusing[backend.0];
+                *sum += refused;
+                if ends(shards, shard) {
+                    let refused = std::mem::take(sum);
+                    let backend = &world.plan.backends[backend.0].label;
+                    tracing::info!(%backend, refused, "backend takes writes again");
+                }
+            }
+            Event::OwnTrouble {
+                shard,
+                backend,
+                why,
+            } => {
+                if begins(&mut self.troubled[backend.0], shard) {
+                    let backend = &world.plan.backends[backend.0].label;
                     tracing::error!(
+                        %backend,
                         why,
-                        "the spool's disk takes nothing: writes go on, and what a backend misses is lost until \
-                         it does; free space or repair it, no restart is needed"
+                        "this machine lacks what a new connection needs: the backend is not to blame, and the \
+                         connections that there are go on"
                     );
                 }
             }
-            Event::SpoolRecovered { shard } => {
-                if ends(&mut self.failing, shard) {
-                    tracing::info!("the spool's disk takes writes again");
+            Event::OwnTroubleOver { shard, backend } => {
+                if ends(&mut self.troubled[backend.0], shard) {
+                    let backend = &world.plan.backends[backend.0].label;
+                    tracing::info!(%backend, "backend can be connected to again");
                 }
             }
             other => say(world, &other),
@@ -184,107 +352,4 @@ fn begins(marks: &mut [bool], shard: usize) -> bool {
 /// Unmarks a shard; whether it was the last.
 fn ends(marks: &mut [bool], shard: usize) -> bool {
     std::mem::replace(&mut marks[shard], false) && marks.iter().all(|mark| !mark)
-}
-
-fn is_down(world: &World, backend: BackendId, why: &str) {
-    let plan = &world.plan.backends[backend.0];
-    if plan.owed_bytes_max > 0 {
-        tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is kept for it");
-    } else {
-        tracing::warn!(backend = %plan.label, why, "backend is down: what it misses is gone");
-    }
-}
-
-fn is_up(world: &World, backend: BackendId) {
-    let plan = &world.plan.backends[backend.0];
-    let rows = world.metrics.iter();
-    let missed: u64 = rows
-        .map(|shard| shard.backends[backend.0].missed.get())
-        .sum();
-    if plan.owed_bytes_max > 0 {
-        tracing::info!(backend = %plan.label, "backend is up");
-    } else {
-        tracing::info!(backend = %plan.label, missed_so_far = missed, "backend is up");
-    }
-}
-
-/// What concerns one backend's debt; and the rest.
-fn say(world: &World, event: &Event) {
-    let label = |backend: &BackendId| world.plan.backends[backend.0].label.as_str();
-    match event {
-        Event::Owing { backend } => {
-            tracing::warn!(
-                backend = label(backend),
-                "backend is owed writes: new ones join them, in order"
-            );
-        }
-        Event::Level { backend } => {
-            tracing::info!(
-                backend = label(backend),
-                "backend is level: it is owed nothing"
-            );
-        }
-        Event::Stuck { backend, why } => {
-            tracing::warn!(
-                backend = label(backend),
-                why,
-                "backend does not take what it is owed: it is tried again"
-            );
-        }
-        Event::Buried {
-            backend,
-            pieces,
-            status,
-            reason,
-        } => tracing::warn!(
-            backend = label(backend),
-            pieces,
-            status,
-            reason,
-            "set aside as dead letters: look at them with `influxdb-relay spool show --dead`"
-        ),
-        Event::Unburied { backend, why } => {
-            tracing::error!(
-                backend = label(backend),
-                why,
-                "dead letters could not be written, and are lost"
-            );
-        }
-        Event::Damaged { backend, records } => tracing::error!(
-            backend = label(backend),
-            records,
-            "records of the spool are damaged and lost: check the disk, and `influxdb-relay spool verify`"
-        ),
-        Event::Dropped {
-            backend,
-            row,
-            records,
-        } => tracing::warn!(
-            backend = label(backend),
-            reason = DROPPED[*row],
-            records,
-            "dropped the oldest that the backend was owed"
-        ),
-        other => say_else(other),
-    }
-}
-
-/// What concerns no backend alone.
-fn say_else(event: &Event) {
-    match event {
-        Event::Flushed { backends } => tracing::warn!(
-            backends,
-            "an operator asked to drop what backends are owed (/admin/flush)"
-        ),
-        Event::AcceptFailed { shard, why } => tracing::error!(
-            shard,
-            why,
-            "cannot accept connections: raise LimitNOFILE or lower max-connections"
-        ),
-        Event::TaskPanicked { shard } => tracing::error!(
-            shard,
-            "a bug ended one connection; please report the panic above"
-        ),
-        _ => {} // told by who keeps account of it
-    }
 }

@@ -12,20 +12,27 @@
 pub mod certificates;
 pub mod claims;
 pub mod datagrams;
+mod descriptors;
 pub mod doors;
+mod event_words;
+mod executor;
 pub mod generation;
 pub mod kernel;
 pub mod log;
+mod log_sink;
 pub mod newcomers;
-mod notify;
+pub mod notify;
 pub mod peers;
 pub mod reload;
+mod reminders;
+mod repeats;
 pub mod resolver;
 pub mod secret_file;
 pub mod shard_main;
 pub mod signals;
 pub mod spool;
 pub mod succession;
+mod taken;
 pub mod tenure;
 pub mod tls;
 mod trust;
@@ -33,6 +40,7 @@ pub mod unfit;
 pub mod vigil;
 pub mod watchdog;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,8 +49,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded, never, unbounded};
-use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
-use rustix::thread::sched_getaffinity;
 
 use crate::boot::claims::Claims;
 use crate::boot::generation::{Generation, SpoolPost};
@@ -50,6 +56,7 @@ use crate::boot::notify::Notifier;
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::signals::Ask;
 use crate::boot::succession::{Inheritance, News, Successor};
+use crate::boot::taken::Holder;
 use crate::boot::unfit::Unfit;
 use crate::boot::watchdog::Pulse;
 use crate::events::Events;
@@ -71,7 +78,7 @@ pub enum StartError {
         /// What the kernel said.
         why: io::Error,
         /// What to do.
-        remedy: &'static str,
+        remedy: Cow<'static, str>,
     },
     /// The kernel does not give what a shard needs.
     #[error("{0}")]
@@ -106,6 +113,7 @@ pub fn run(plan: Plan, again: Again<'_>) -> Result<(), StartError> {
     let mut inherited = Inheritance::take().map_err(StartError::Inherited)?;
     let notifier = Notifier::from_env();
     kernel::check(plan.cpus.len())?;
+    kernel::say_few_descriptors(&plan);
     let certificates = certificates::open(&plan).map_err(StartError::Certificates)?;
     let claims = Claims::open(&plan, &mut inherited)?;
     let asked = signals::start()?;
@@ -174,15 +182,11 @@ impl Relay {
             let pulse = Pulse::default();
             pulses.push(pulse.clone());
             let (events, reports) = (events.clone(), reports.clone());
-            LocalExecutorBuilder::new(Placement::Fixed(cpu))
-                .name(&format!("shard-{number}"))
-                .io_memory(limits::IO_MEMORY_BYTES)
-                .blocking_thread_pool_placement(beside_shards())
-                .spawn(move || shard_main::run(number, founding, events, pulse, (told, reports)))
-                .map_err(|why| StartError::Thread {
-                    what: format!("shard {number}"),
-                    why: why.to_string(),
-                })?;
+            let failures = reports.clone();
+            let run = move || shard_main::run(number, founding, events, pulse, (told, reports));
+            executor::start(number, cpu, run, move |why| {
+                let _main_is_gone = failures.send(Report::Failed { shard: number, why });
+            })?;
         }
         drop(reports);
         self.wait_for(
@@ -238,6 +242,12 @@ impl Relay {
     fn restart(&mut self) {
         if self.successor.is_some() {
             return tracing::warn!("SIGUSR2: a successor is on its way already");
+        }
+        if std::process::id() == 1 {
+            return tracing::error!(
+                "SIGUSR2: this relay is process 1 of its container, which ends with it, successor and all: it goes \
+                 on; to restart, start another container and stop this one"
+            );
         }
         match succession::start(&self.claims.given()) {
             Ok(successor) => {
@@ -314,11 +324,10 @@ fn lost() -> StartError {
     }
 }
 
-fn remedy(why: &io::Error) -> &'static str {
+/// What to do where an address cannot be listened on. `protocol` is `tcp` or `udp`.
+fn remedy(why: &io::Error, address: SocketAddr, protocol: &str) -> Cow<'static, str> {
     match why.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process listens there: stop it or set another bind-addr"
-        }
+        io::ErrorKind::AddrInUse => return held_by(address, protocol),
         io::ErrorKind::PermissionDenied => {
             "use a port above 1023 or give the process CAP_NET_BIND_SERVICE"
         }
@@ -327,15 +336,25 @@ fn remedy(why: &io::Error) -> &'static str {
         }
         _ => "set a bind-addr that this machine can listen on",
     }
+    .into()
 }
 
-/// Where threads that wait for disks, or verify passwords, run: on any CPU of the process. Glommio would pin them
-/// to the shard's own, where they stand in its way. Passwords are verified one at a time, so that what waits for
-/// a disk always has a thread.
-fn beside_shards() -> PoolPlacement {
-    match (CpuSet::online(), sched_getaffinity(None)) {
-        (Ok(online), Ok(own)) => PoolPlacement::Fenced(2, online.filter(|at| own.is_set(at.cpu))),
-        _ => PoolPlacement::Unbound(2),
+/// Who has an address that is in use, and what to do about it.
+fn held_by(address: SocketAddr, protocol: &str) -> Cow<'static, str> {
+    let tables = ["", "6"].map(|family| {
+        std::fs::read_to_string(format!("/proc/net/{protocol}{family}")).unwrap_or_default()
+    });
+    match taken::holder(address, tables.iter().map(String::as_str)) {
+        Holder::Listener => "another process listens there: stop it or set another bind-addr".into(),
+        Holder::Connection(far) => format!(
+            "nobody listens there, but a connection to {far} has this port as its near end: start again once it is \
+             gone; and set a port outside of net.ipv4.ip_local_port_range, or name it in \
+             net.ipv4.ip_local_reserved_ports"
+        )
+        .into(),
+        Holder::Unknown => {
+            "another process has it: stop it or set another bind-addr (`ss -anp` shows it to root)".into()
+        }
     }
 }
 

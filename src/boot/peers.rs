@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::boot::tls::name_of;
 use crate::boot::{StartError, helper, rest};
+use crate::clock::Clock;
 use crate::engine::tls_words;
 use crate::limits;
 use crate::plan::{PeerPlan, Plan};
@@ -43,14 +44,21 @@ pub(super) fn start(world: &Arc<World>, tls: Option<Arc<ClientConfig>>) -> Resul
         let mut owed =
             vec![vec![LEVEL_EVERYWHERE; world.plan.backends.len()]; world.plan.peers.len()];
         let mut silent = vec![false; world.plan.peers.len()];
+        let clock = Clock::default();
+        let has_not_spoken = wall_ms(&clock);
+        for since in &world.peers_silent_since {
+            since.store(has_not_spoken, Ordering::Relaxed);
+        }
         while !world.is_over.load(Ordering::Relaxed) {
             for (p, peer) in world.plan.peers.iter().enumerate() {
                 let asked = ask(peer, tls.as_ref().filter(|_| peer.tls));
                 if silent[p] != asked.is_err() {
                     silent[p] = asked.is_err();
+                    world.peers_silent_since[p].store(wall_ms(&clock), Ordering::Relaxed);
                     say(peer, asked.as_ref().err());
                 }
                 if let Ok(page) = asked {
+                    world.peers_silent_since[p].store(0, Ordering::Relaxed);
                     owed[p] = debts(&world.plan, &page);
                 }
             }
@@ -62,6 +70,12 @@ pub(super) fn start(world: &Arc<World>, tls: Option<Arc<ClientConfig>>) -> Resul
             rest(limits::PEER_INTERVAL);
         }
     })
+}
+
+fn wall_ms(clock: &Clock) -> u64 {
+    clock.read();
+    clock.correct();
+    u64::try_from(clock.wall_ns() / 1_000_000).unwrap_or(0)
 }
 
 fn say(peer: &PeerPlan, why: Option<&String>) {
@@ -94,7 +108,7 @@ fn debts(plan: &Plan, page: &Page) -> Vec<u64> {
 fn ask(peer: &PeerPlan, tls: Option<&Arc<ClientConfig>>) -> Result<Page, String> {
     let words = |why: std::io::Error| {
         let tls = why.get_ref().and_then(|why| why.downcast_ref());
-        tls.map_or_else(|| why.to_string(), tls_words::words)
+        tls.map_or_else(|| why.to_string(), |why| tls_words::words(why, None))
     };
     let mut addresses = (peer.host.as_str(), peer.port)
         .to_socket_addrs()
@@ -116,7 +130,7 @@ fn ask(peer: &PeerPlan, tls: Option<&Arc<ClientConfig>>) -> Result<Page, String>
         Some(tls) => {
             let name = name_of("peers", &peer.host).map_err(|why| why.to_string())?;
             let mut session = ClientConnection::new(Arc::clone(tls), name)
-                .map_err(|why| tls_words::words(&why))?;
+                .map_err(|why| tls_words::words(&why, None))?;
             exchange(
                 &mut rustls::Stream::new(&mut session, &mut stream),
                 request.as_bytes(),

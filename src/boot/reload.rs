@@ -18,9 +18,9 @@ use crate::boot::generation::Generation;
 use crate::boot::shard_main::{Founding, Order, Report};
 use crate::boot::succession::Inheritance;
 use crate::boot::unfit::Unfit;
-use crate::boot::{Again, Relay, StartError, lost};
+use crate::boot::{Again, Relay, StartError, kernel, lost};
 use crate::limits;
-use crate::plan::Plan;
+use crate::plan::{Plan, UdpPlan};
 
 /// What a reload finds.
 enum Next {
@@ -84,6 +84,7 @@ impl Relay {
         for sentence in plan.not_in_force.iter().chain(&plan.notes) {
             tracing::warn!("{sentence}");
         }
+        kernel::say_few_descriptors(&plan);
         let before = Arc::clone(&self.generation.world);
         let wait = before.plan.shutdown_timeout + limits::START_WAIT_MAX;
         self.tell(|| Some(Order::Hold))?;
@@ -128,8 +129,8 @@ fn fixed(old: &Plan, new: &Plan) -> Vec<String> {
         udp.all(|udp| {
             let mut others = other.udp.iter().filter(|other| other.bind == udp.bind);
             others.all(|other| {
-                let wish = (udp.read_buffer_bytes, udp.gro, udp.steering);
-                wish == (other.read_buffer_bytes, other.gro, other.steering)
+                let wish = |udp: &UdpPlan| (udp.read_buffer_bytes, udp.gro, udp.steering);
+                wish(udp) == wish(other) && udp.interface == other.interface
             })
         })
     };
@@ -150,7 +151,7 @@ fn fixed(old: &Plan, new: &Plan) -> Vec<String> {
             tuning(old) != tuning(new),
         ),
         (
-            "read-buffer, gro or steering of a [[udp]] that stays",
+            "read-buffer, gro, steering or the interface of a [[udp]] that stays",
             !sockets(old, new),
         ),
     ];

@@ -5,7 +5,7 @@ use crossbeam::channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use crate::boot::{StartError, helper};
+use crate::boot::{StartError, helper, log};
 use crate::limits;
 
 /// What an operator asks for.
@@ -35,6 +35,7 @@ pub(super) fn start() -> Result<Receiver<Ask>, StartError> {
                 SIGUSR2 => Ask::Restart,
                 _ if is_stopping => {
                     tracing::warn!("a second signal: ending at once");
+                    log::flush();
                     std::process::exit(1);
                 }
                 _ => Ask::Stop,

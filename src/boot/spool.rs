@@ -32,7 +32,7 @@ use crate::spool::letting_go::mark_of;
 use crate::spool::log::Log;
 use crate::spool::old_log;
 use crate::spool::syncing::Syncing;
-use crate::spool::track::{LEVEL, Track};
+use crate::spool::track::Track;
 use crate::spool::unusable::Unusable;
 
 /// The spool before the shards start.
@@ -229,34 +229,29 @@ impl Opened {
     }
 }
 
-/// Saves where each backend stands in each log for the last time: no write is taken any more. A backend that
-/// is level and lacks nothing needs nothing, and a log that nobody needs goes.
+/// Saves where each backend stands in each log for the last time: no write is taken any more. A log that no
+/// backend needs goes.
+///
+/// The last answers may have come after the last housekeeping of a shard. The records say who has accepted them, so
+/// the logs are read as the next start would read them.
 fn save_last(spool: &SpoolWorld, disks: &[Place]) {
-    let mut done = Vec::new();
     for (shard, (disk, track)) in disks.iter().zip(&spool.tracks).enumerate() {
         let Place::Folder(folder) = disk else {
             return;
         };
         let mark = |(name, desk): (usize, &Desk)| {
             let (records, bytes) = if shard == 0 { desk.owed() } else { (0, 0) };
-            let mark = mark_of(track, name);
-            // What was cut at the end of a drain is not settled, and is replayed at the next start.
-            let is_done = mark.next == track.end() && track.cursor(name) == LEVEL;
             Mark {
-                next: if is_done { LEVEL } else { mark.next },
                 records,
                 bytes,
-                ..mark
+                ..mark_of(track, name)
             }
         };
         let marks: Vec<Mark> = spool.board.desks.iter().enumerate().map(mark).collect();
-        let is_saved = old_log::save_last(folder, &marks).is_ok();
-        if is_saved && marks.iter().all(|mark| mark.next == LEVEL) {
-            done.push(folder);
-        }
+        let _older_ones_stay = old_log::save_last(folder, &marks, track.end());
     }
-    for folder in done {
-        let _found_at_the_next_start = std::fs::remove_dir_all(folder);
+    if let Some(dir) = &spool.plan.dir {
+        let _found_at_the_next_start = Archive::settle(dir);
     }
 }
 

@@ -1,7 +1,6 @@
 //! `influxdb-relay hash`: what stands in a list of users or tokens for a secret.
 //!
 //! The secret is read from standard input, so that it stands in no command line and in no history.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // this is what the operator asked to read
 
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::process::ExitCode;
@@ -12,7 +11,9 @@ use clap::Args;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::access::hash::{of_password, of_token};
+use crate::cli::say;
 use crate::cli::serve::EXIT_WRONG;
+use crate::config::access::wrong_rights;
 use crate::limits::access::{CREDENTIAL_BYTES_MAX, SALT_BYTES, TOKEN_BYTES};
 
 /// What to make a hash of.
@@ -30,18 +31,18 @@ pub struct HashArgs {
 /// Prints one line for `users` or `tokens`.
 pub fn run(args: &HashArgs) -> ExitCode {
     match lines(args) {
-        Ok(lines) => {
-            println!("{lines}");
-            ExitCode::SUCCESS
-        }
+        Ok(lines) => say::output(&format!("{lines}\n"), ExitCode::SUCCESS),
         Err(why) => {
-            eprintln!("influxdb-relay hash: {why}");
+            say::error(format_args!("influxdb-relay hash: {why}"));
             ExitCode::from(EXIT_WRONG)
         }
     }
 }
 
 fn lines(args: &HashArgs) -> Result<String, String> {
+    if let Some(wrong) = wrong_rights(&args.rights) {
+        return Err(wrong);
+    }
     let line = |hash: String| {
         let words = args.name.iter().chain([&hash]).chain(&args.rights);
         words.map(String::as_str).collect::<Vec<_>>().join(" ")
@@ -62,7 +63,7 @@ fn lines(args: &HashArgs) -> Result<String, String> {
 fn read_secret() -> Result<String, String> {
     let input = io::stdin();
     if input.is_terminal() {
-        eprintln!("the password, then Enter (it is shown):");
+        say::error("the password, then Enter (it is shown):");
     }
     let mut secret = String::new();
     let most = CREDENTIAL_BYTES_MAX as u64 + 2;

@@ -9,6 +9,7 @@ use crate::boot::certificates;
 use crate::boot::secret_file::{self, CLOSE_IT, TextFile};
 use crate::boot::unfit::Unfit;
 use crate::config::problem::Problem;
+use crate::config::quota::{self, CpuQuota, Group};
 use crate::config::{Effective, Facts, Input, read};
 
 /// What was read.
@@ -54,6 +55,7 @@ pub fn load(config: Option<&Path>) -> Result<Loaded, Vec<String>> {
     };
     let facts = Facts {
         cpus_allowed: cpus_allowed(),
+        cpu_quota: cpu_quota(),
     };
     let text = file
         .as_ref()
@@ -125,4 +127,27 @@ pub(super) fn cpus_allowed() -> Vec<usize> {
     (0..CpuSet::MAX_CPU)
         .filter(|cpu| set.is_set(*cpu))
         .collect()
+}
+
+/// The tightest CPU quota of this process's control groups and those above them.
+fn cpu_quota() -> Option<CpuQuota> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let groups = quota::groups(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?);
+    let quotas = groups.into_iter().filter_map(|Group { folder, is_v2 }| {
+        let (file, millicpus) = match is_v2 {
+            true => {
+                let file = format!("{folder}/cpu.max");
+                let millicpus = quota::of_v2(&read(&file)?);
+                (file, millicpus)
+            }
+            false => {
+                let file = format!("{folder}/cpu.cfs_quota_us");
+                let period = read(&format!("{folder}/cpu.cfs_period_us"))?;
+                let millicpus = quota::of_v1(&read(&file)?, &period);
+                (file, millicpus)
+            }
+        };
+        millicpus.map(|millicpus| CpuQuota { millicpus, file })
+    });
+    quotas.min_by_key(|quota| quota.millicpus)
 }

@@ -13,3 +13,4 @@ mod chunked;
 mod datagrams;
 mod duration;
 mod poll;
+mod say;

@@ -1,11 +1,8 @@
 //! `serve`: what the operator reads until the first request, and the exit code after the last.
 
-#![allow(clippy::print_stderr)] // the operator reads it: the log is not open yet
-
 use std::path::Path;
-use std::process::ExitCode;
 
-use crate::boot;
+use crate::boot::{self, log};
 use crate::cli::load;
 use crate::plan::{LogLevel, Plan};
 
@@ -14,27 +11,34 @@ pub const EXIT_WRONG: u8 = 1;
 /// Could not start.
 pub const EXIT_START: u8 = 2;
 
-/// Runs the relay. 0 after a drain, 1 for a wrong configuration, 2 when it could not start.
+/// Runs the relay, and ends the process: 0 after a drain, 1 for a wrong configuration, 2 when it could not start.
 /// `verbose` logs more than is configured.
-pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
+pub fn run(config: Option<&Path>, verbose: bool) -> ! {
+    log::start_sink();
+    let code = start(config, verbose);
+    log::flush();
+    std::process::exit(i32::from(code)) // the shards wait for this
+}
+
+fn start(config: Option<&Path>, verbose: bool) -> u8 {
     let loaded = match load::load(config) {
         Ok(loaded) => loaded,
         Err(problems) => {
             for problem in &problems {
-                eprintln!("influxdb-relay: {problem}");
+                log::write_plain(&format!("influxdb-relay: {problem}"));
             }
-            return ExitCode::from(EXIT_WRONG);
+            return EXIT_WRONG;
         }
     };
     let unfit = loaded.unfit();
     if !unfit.is_empty() {
         for why in &unfit {
-            eprintln!("influxdb-relay: {why}");
+            log::write_plain(&format!("influxdb-relay: {why}"));
         }
-        return ExitCode::from(EXIT_WRONG);
+        return EXIT_WRONG;
     }
     let plan = spoken_as(loaded.effective.plan, verbose);
-    boot::log::open(plan.log);
+    log::open(plan.log);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cpus = ?plan.cpus, "influxdb-relay");
     for sentence in plan.not_in_force.iter().chain(&plan.notes) {
         tracing::warn!("{sentence}");
@@ -43,11 +47,11 @@ pub fn run(config: Option<&Path>, verbose: bool) -> ExitCode {
     match boot::run(plan, &again) {
         Ok(()) => {
             tracing::info!("drained");
-            std::process::exit(0) // the shards wait for this
+            0
         }
         Err(error) => {
-            eprintln!("influxdb-relay: {error}");
-            std::process::exit(i32::from(EXIT_START))
+            log::write_plain(&format!("influxdb-relay: {error}"));
+            EXIT_START
         }
     }
 }

@@ -17,6 +17,7 @@ use std::collections::HashSet;
 
 use crate::access::hash;
 use crate::config::kind::Whole;
+use crate::config::problem::nearest;
 use crate::config::reader::Reader;
 use crate::config::secret;
 use crate::config::section::Section;
@@ -180,13 +181,45 @@ fn read_rights<'t>(words: impl Iterator<Item = &'t str>) -> Result<RightsPlan, W
             Some(("admin", names)) => Some((&mut rights.admin, names)),
             _ => None,
         };
-        let (reach, names) = reach.ok_or_else(|| Wrong::new("a word that is no right", RIGHTS))?;
+        let (reach, names) = reach.ok_or_else(|| no_right(word))?;
         add(reach, names)?;
     }
     match is_any {
         true => Ok(rights),
         false => Err(Wrong::new("no rights", RIGHTS)),
     }
+}
+
+/// A word that is no right, and the right that was meant, if one is near.
+fn no_right(word: &str) -> Wrong {
+    let (verb, names) = match word.split_once('=') {
+        Some((verb, names)) => (verb, Some(names)),
+        None => (word, None),
+    };
+    let known = match names {
+        Some(_) => &["read", "write", "admin"][..],
+        None => &["all"],
+    };
+    let near = nearest(verb, known.iter().copied());
+    let want = match (near, names) {
+        (Some(near), Some(names)) => format!("`{near}={names}`, or {RIGHTS}"),
+        (Some(near), None) => format!("`{near}`, or {RIGHTS}"),
+        (None, _) => RIGHTS.to_owned(),
+    };
+    Wrong::new("a word that is no right", want)
+}
+
+/// Returns what is wrong with the rights of one entry, if there are any: what was found, and what to write.
+pub fn wrong_rights(words: &[String]) -> Option<String> {
+    if words.is_empty() {
+        return None;
+    }
+    let read = read_rights(words.iter().map(String::as_str));
+    let Wrong { found, want } = read.err()?;
+    Some(format!(
+        "found {found} in {:?}; write {want}",
+        words.join(" ")
+    ))
 }
 
 fn add(reach: &mut ReachPlan, names: &str) -> Result<(), Wrong> {

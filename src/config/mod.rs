@@ -12,6 +12,7 @@
 //! `kind` what a key may hold, `reader` fetches one, the other files read one table each.
 
 pub mod access;
+pub mod datagram_bind;
 pub mod filter;
 pub mod goforks;
 pub mod inline;
@@ -23,6 +24,7 @@ pub mod mode;
 pub mod output;
 pub mod problem;
 pub mod process;
+pub mod quota;
 pub mod reader;
 pub mod secret;
 pub mod section;
@@ -36,6 +38,7 @@ pub mod variable;
 
 use crate::config::listener::Doors;
 use crate::config::problem::Problem;
+use crate::config::quota::CpuQuota;
 use crate::config::reader::{Reader, SecretFiles};
 use crate::config::section::Row;
 use crate::plan::{AdminPlan, BackendId, OutputId, OutputPlan, Plan, UdpPlan};
@@ -47,6 +50,14 @@ use toml::Table;
 pub struct Facts {
     /// CPUs that this process may use, ascending.
     pub cpus_allowed: Vec<usize>,
+    /// How much of them it gets, where that is bounded.
+    pub cpu_quota: Option<CpuQuota>,
+}
+
+impl Facts {
+    fn cpus(&self) -> (&[usize], Option<&CpuQuota>) {
+        (&self.cpus_allowed, self.cpu_quota.as_ref())
+    }
 }
 
 /// Everything that decides how the relay is set up.
@@ -95,7 +106,7 @@ pub fn read(input: &Input<'_>) -> Result<Effective, Vec<Problem>> {
     };
     let top = reader.top(input.file.map(|_| &table), keys::TOP);
     reader.unknown(&top);
-    let cpus = process::cpus(&mut reader, &top, &input.facts.cpus_allowed);
+    let cpus = process::cpus(&mut reader, &top, input.facts.cpus());
     let shutdown_timeout = process::shutdown_timeout(&mut reader, &top);
     let peers = process::peers(&mut reader, &top);
     let admin = process::admin(&mut reader, &top);

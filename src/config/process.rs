@@ -3,6 +3,7 @@
 use crate::config::keys;
 use crate::config::kind::{Bytes, Kind, List, Wait, Whole, Word, Written};
 use crate::config::location;
+use crate::config::quota::CpuQuota;
 use crate::config::reader::Reader;
 use crate::config::secret;
 use crate::config::section::Section;
@@ -33,11 +34,16 @@ const PEERS: List = List {
 };
 const ADMIN_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9097);
 
-/// `cpus`: one shard each.
-pub fn cpus(reader: &mut Reader<'_>, top: &Section<'_>, allowed: &[usize]) -> Vec<usize> {
+/// `cpus`, one shard each, of those that are allowed and within the quota.
+pub fn cpus(
+    reader: &mut Reader<'_>,
+    top: &Section<'_>,
+    (allowed, quota): (&[usize], Option<&CpuQuota>),
+) -> Vec<usize> {
     let kind = Cpus {
         allowed,
         max: bound::SHARDS_MAX,
+        auto_max: quota.map_or(usize::MAX, CpuQuota::shards),
     };
     let auto = kind.read(Written::Text("auto")).unwrap_or_default();
     if auto.is_empty() {
@@ -47,7 +53,24 @@ pub fn cpus(reader: &mut Reader<'_>, top: &Section<'_>, allowed: &[usize]) -> Ve
             "a CPU affinity that holds one",
         );
     }
-    reader.take(top, "cpus", &kind, auto)
+    let set = reader.text_of(top, "cpus").map(|(written, _)| written);
+    let is_auto = set.is_none_or(|written| written.text() == Some("auto"));
+    let cpus = reader.take(top, "cpus", &kind, auto);
+    if let Some(quota) = quota {
+        let (all, shards, given) = (allowed.len(), cpus.len(), quota.cpus());
+        let file = &quota.file;
+        if is_auto && shards < all.min(bound::SHARDS_MAX) {
+            reader.notes.push(format!(
+                "cpus: \"auto\" is {shards} of {all} CPUs, since the control group's quota is {given} ({file})"
+            ));
+        } else if !is_auto && shards > quota.shards() {
+            reader.notes.push(format!(
+                "cpus: {shards} CPUs, but the control group's quota is {given} ({file}): past it the kernel stops all \
+                 shards; name fewer, or raise the quota"
+            ));
+        }
+    }
+    cpus
 }
 
 /// `shutdown-timeout`.

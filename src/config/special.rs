@@ -14,7 +14,9 @@ impl Kind for Bind {
     fn read(&self, written: Written<'_>) -> Option<Option<SocketAddr>> {
         match written.text()? {
             "" => Some(None),
-            text => bind(text).map(Some),
+            text => bind(text)
+                .filter(|address| !address.ip().is_multicast()) // TCP knows none
+                .map(Some),
         }
     }
     fn want(&self) -> String {
@@ -30,7 +32,7 @@ impl Kind for Bind {
 
 /// `host:port` as Go's `net.Listen` takes it; of names only `localhost`, as an address to listen
 /// on must not wait for DNS.
-fn bind(text: &str) -> Option<SocketAddr> {
+pub(super) fn bind(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.rsplit_once(':')?;
     let ip = match host {
         "" => IpAddr::V6(Ipv6Addr::UNSPECIFIED), // dual stack, as in Go
@@ -48,6 +50,8 @@ pub struct Cpus<'a> {
     pub allowed: &'a [usize],
     /// The most that are used.
     pub max: usize,
+    /// The most that `auto` uses.
+    pub auto_max: usize,
 }
 
 impl Kind for Cpus<'_> {
@@ -55,7 +59,7 @@ impl Kind for Cpus<'_> {
     fn read(&self, written: Written<'_>) -> Option<Vec<usize>> {
         let mut cpus = Vec::new();
         match written.text()? {
-            "auto" => cpus.extend(self.allowed.iter().take(self.max)),
+            "auto" => cpus.extend(self.allowed.iter().take(self.max.min(self.auto_max))),
             list => {
                 for part in list.split(',') {
                     let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -173,6 +177,8 @@ mod tests {
             (":65536", None),
             ("::1:9096", None),
             ("9096", None),
+            ("239.1.1.1:9096", None),
+            ("[ff05::1]:9096", None),
         ] {
             let shown = kind
                 .read(Written::Text(text))
@@ -186,6 +192,7 @@ mod tests {
         let kind = Cpus {
             allowed: &[0, 1, 2, 3, 6, 9],
             max: 5,
+            auto_max: usize::MAX,
         };
         for (text, want) in [
             ("auto", Some("0-3,6")),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::datagram_bind::{DatagramBind, ReceiveAt};
 use crate::config::goforks::{Named, endpoints};
 use crate::config::keys;
 use crate::config::kind::{Bytes, Flag, Text, Wait, Whole, Word};
@@ -13,7 +14,6 @@ use crate::config::output::NAME;
 use crate::config::process::count;
 use crate::config::reader::Reader;
 use crate::config::section::Section;
-use crate::config::special::Bind;
 use crate::config::variable;
 use crate::http::precision::{Dialect, Precision};
 use crate::http::write_query::write_query;
@@ -97,10 +97,8 @@ fn read_one(
         };
         reader.problem(at, "nothing", "an address such as \"127.0.0.1:8089\"");
     }
-    let bind: Option<SocketAddr> = reader
-        .maybe(section, "bind-addr", &Bind { empty: "off" })
-        .flatten();
-    let default_name = bind.map_or_else(String::new, |bind| bind.to_string());
+    let bind: Option<ReceiveAt> = reader.maybe(section, "bind-addr", &DatagramBind).flatten();
+    let default_name = bind.as_ref().map_or_else(String::new, ToString::to_string);
     let name = reader.take(section, "name", &NAME, default_name.clone());
     let asked = reader.take(section, "read-buffer", &READ_BUFFER, 0);
     let precision = reader.take(section, "precision", &UNITS, Precision::Nanosecond);
@@ -108,6 +106,7 @@ fn read_one(
     let mut plan = UdpPlan {
         name: if name.is_empty() { default_name } else { name },
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        interface: None,
         read_buffer_bytes: if asked > 0 {
             asked
         } else {
@@ -135,7 +134,7 @@ fn read_one(
         outputs.truncate(outputs_before);
         return None;
     };
-    plan.bind = bind;
+    (plan.bind, plan.interface) = (bind.address, bind.interface);
     if plan.outputs.is_empty() && plan.carried.is_empty() {
         reader.notes.push(format!(
             "{} has no outputs: each datagram is counted and dropped",

@@ -7,21 +7,23 @@
 //!
 //! The kernel hands a datagram to one of the sockets that share an address. It chooses by sender, so that
 //! one busy sender keeps one shard busy while the others idle: then they may take from its socket as
-//! [`Guest`]s. [`Steering::Spread`] lets the kernel draw lots instead.
+//! [`Guest`]s. [`Steering::Spread`] lets the kernel draw lots instead. What is sent to a multicast group comes to
+//! the first socket, whoever sends it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_lite::future::poll_fn;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use crate::clock::Moment;
 use crate::engine::datagram_calls::{self as calls, Headers};
 use crate::engine::driver::{Driver, LATE, Slot, WRITE};
 use crate::engine::joint::Joint;
+use crate::engine::listener::any_family;
 use crate::limits;
 
 /// Which socket of an address gets a datagram.
@@ -43,6 +45,9 @@ pub struct Wish {
     /// Whether the kernel merges datagrams of one sender that come together and are equally long. What it
     /// drops then it counts as one.
     pub gro: bool,
+    /// The number of the interface on which a multicast group is joined, or an address has its zone; 0 is the
+    /// kernel's choice.
+    pub interface: u32,
 }
 
 /// Opens a socket for each of `count` shards. With them comes the size that the kernel gave their queues.
@@ -51,8 +56,12 @@ pub struct Wish {
 /// # Errors
 /// `AddrInUse` when anybody else receives there; otherwise what the kernel says.
 pub fn claim(address: SocketAddr, count: usize, wish: Wish) -> io::Result<(Vec<Socket>, usize)> {
-    let probe = open(address)?;
-    probe.bind(&address.into())?;
+    let address = in_zone(address, wish.interface);
+    let (probe, address) = any_family(address, |address| {
+        let socket = open(address)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    })?;
     let bound = probe.local_addr()?;
     let address = bound.as_socket().unwrap_or(address);
     drop(probe);
@@ -88,10 +97,38 @@ pub fn join(
         socket.bind(&address.into())?;
         sockets.push(socket);
     }
+    if let Some(first) = sockets.first() {
+        join_group(first, address, wish.interface)?;
+    }
     if let (Some(first), Steering::Spread, 2..) = (sockets.first(), wish.steering, count) {
         calls::spread(first, count)?;
     }
     Ok((sockets, given))
+}
+
+/// The address in the zone of an interface, where it is one of IPv6.
+fn in_zone(mut address: SocketAddr, interface: u32) -> SocketAddr {
+    if let SocketAddr::V6(address) = &mut address {
+        address.set_scope_id(interface);
+    }
+    address
+}
+
+/// Joins the group that the address is, if it is one. Of the sockets that share it only one may, and the others
+/// take only what they have joined themselves: each would be given each datagram.
+fn join_group(first: &Socket, address: SocketAddr, interface: u32) -> io::Result<()> {
+    let joined = match address.ip() {
+        IpAddr::V4(ip) if ip.is_multicast() => {
+            first.join_multicast_v4_n(&ip, &InterfaceIndexOrAddress::Index(interface))
+        }
+        IpAddr::V6(ip) if ip.is_multicast() => first.join_multicast_v6(&ip, interface),
+        _ => Ok(()),
+    };
+    match joined {
+        // It was joined by the predecessor that this socket is from.
+        Err(why) if why.raw_os_error() == Some(Errno::ADDRINUSE.raw_os_error()) => Ok(()),
+        joined => joined,
+    }
 }
 
 /// Datagrams that the kernel has dropped since a socket was opened, since its queue was full.
@@ -104,6 +141,11 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_multicast() => socket.set_multicast_all_v4(false)?,
+        IpAddr::V6(ip) if ip.is_multicast() => socket.set_multicast_all_v6(false)?,
+        _ => {}
     }
     Ok(socket)
 }
@@ -310,6 +352,7 @@ mod tests {
             buffer_bytes: 1 << 20,
             steering,
             gro,
+            interface: 0,
         }
     }
 

@@ -4,7 +4,7 @@
 //! it: that fails if anybody listens there.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -17,13 +17,13 @@ use crate::engine::joint::Joint;
 
 /// Opens one listening socket for each of `count` shards. Once per start.
 ///
-/// With port 0 the kernel chooses one, the same for all. `[::]` takes IPv4 too.
+/// With port 0 the kernel chooses one, the same for all. `[::]` takes IPv4 too, and where the kernel has no
+/// IPv6 it is `0.0.0.0`.
 ///
 /// # Errors
 /// `AddrInUse` when anybody else listens there; otherwise what the kernel says.
 pub fn claim(address: SocketAddr, count: usize, backlog: u32) -> io::Result<Vec<Socket>> {
-    let probe = open(address)?;
-    probe.bind(&address.into())?;
+    let (probe, address) = any_family(address, bound)?;
     let bound = probe.local_addr()?;
     let address = bound.as_socket().unwrap_or(address);
     drop(probe);
@@ -45,6 +45,42 @@ pub fn join(address: SocketAddr, count: usize, backlog: u32) -> io::Result<Vec<S
             Ok(socket)
         })
         .collect()
+}
+
+/// Opens a socket with `open` at an address; at that of IPv4 where all addresses are meant, and the kernel has
+/// no IPv6.
+///
+/// # Errors
+/// What the kernel says of the address as it is written.
+pub(super) fn any_family(
+    address: SocketAddr,
+    open: impl Fn(SocketAddr) -> io::Result<Socket>,
+) -> io::Result<(Socket, SocketAddr)> {
+    match open(address) {
+        Err(why) if address.is_ipv6() && address.ip().is_unspecified() && is_no_ipv6(&why) => {
+            let all = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+            open(all).map(|socket| (socket, all))
+        }
+        opened => opened.map(|socket| (socket, address)),
+    }
+}
+
+/// Returns whether the kernel has no IPv6, by what it said.
+fn is_no_ipv6(why: &io::Error) -> bool {
+    let none = [
+        Errno::AFNOSUPPORT,
+        Errno::PROTONOSUPPORT,
+        Errno::ADDRNOTAVAIL,
+        Errno::NOPROTOOPT,
+    ];
+    none.iter()
+        .any(|none| why.raw_os_error() == Some(none.raw_os_error()))
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = open(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

@@ -27,6 +27,8 @@ pub struct Stream {
     pub(super) slot: Rc<Slot>,
     index: usize,
     pub(super) socket: Socket,
+    /// The address that it was connected to; `None` where it was accepted.
+    connected_to: Option<SocketAddr>,
     pub(super) tls: Option<Box<Session>>,
 }
 
@@ -59,7 +61,8 @@ impl Stream {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
-        let stream = Self::over(driver, socket, 0)?;
+        let mut stream = Self::over(driver, socket, 0)?;
+        stream.connected_to = Some(address);
         stream.set_deadline(deadline);
         match stream.socket.connect(&address.into()) {
             Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
@@ -81,8 +84,14 @@ impl Stream {
             slot,
             index,
             socket,
+            connected_to: None,
             tls: None,
         })
+    }
+
+    /// The address that it was connected to; `None` where it was accepted.
+    pub fn connected_to(&self) -> Option<SocketAddr> {
+        self.connected_to
     }
 
     /// From now on, reads and writes that would wait past `deadline` fail with `TimedOut`, up to one

@@ -32,6 +32,8 @@ pub struct ClientTls {
     pub config: ArcSwap<ClientConfig>,
     /// The name or address that its certificate must be for.
     pub name: ServerName<'static>,
+    /// The configured file of who is trusted, for words; `None` is the system's roots, or anybody.
+    pub ca_file: Option<Arc<str>>,
 }
 
 /// How the bytes from the peer ended.
@@ -51,6 +53,7 @@ pub(super) struct Session {
     held: RefCell<Vec<u8>>,
     end: Cell<Option<End>>,
     complaint: RefCell<Option<String>>,
+    ca_file: Option<Arc<str>>,
     finishing: Cell<bool>,
 }
 
@@ -58,8 +61,8 @@ impl Session {
     /// Before the first byte of a client.
     pub(super) fn of_server(config: Arc<ServerConfig>) -> Result<Self, String> {
         match ServerConnection::new(config) {
-            Ok(rustls) => Ok(Self::over(rustls.into(), limits::tls::SEND_BYTES_MAX)),
-            Err(why) => Err(words(&why)),
+            Ok(rustls) => Ok(Self::over(rustls.into(), limits::tls::SEND_BYTES_MAX, None)),
+            Err(why) => Err(words(&why, None)),
         }
     }
 
@@ -69,18 +72,20 @@ impl Session {
             Ok(rustls) => Ok(Self::over(
                 rustls.into(),
                 limits::tls::BACKEND_SEND_BYTES_MAX,
+                tls.ca_file.clone(),
             )),
-            Err(why) => Err(words(&why)),
+            Err(why) => Err(words(&why, tls.ca_file.as_deref())),
         }
     }
 
-    fn over(mut rustls: Connection, send_bytes_max: usize) -> Self {
+    fn over(mut rustls: Connection, send_bytes_max: usize, ca_file: Option<Arc<str>>) -> Self {
         rustls.set_buffer_limit(Some(send_bytes_max));
         Self {
             rustls: RefCell::new(rustls),
             held: RefCell::default(),
             end: Cell::new(None),
             complaint: RefCell::default(),
+            ca_file,
             finishing: Cell::new(false),
         }
     }
@@ -98,7 +103,7 @@ impl Session {
             let state = rustls.process_new_packets();
             drain(rustls, plain);
             match (taken, state) {
-                (_, Err(why)) => self.break_off(words(&why)),
+                (_, Err(why)) => self.break_off(words(&why, self.ca_file.as_deref())),
                 (_, Ok(state)) if state.peer_has_closed() => self.end.set(Some(End::Said)),
                 (Ok(1..), Ok(_)) => {}
                 (Ok(0), Ok(_)) => self.break_off("its TLS cannot be read on".to_owned()),
@@ -225,6 +230,7 @@ pub(super) mod tests {
         let tls = ClientTls {
             config: ArcSwap::from_pointee(client),
             name: ServerName::try_from("localhost").unwrap(),
+            ca_file: None,
         };
         (tls, Arc::new(server))
     }

@@ -5,10 +5,11 @@
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-/// The words; they follow the name of the peer. Per failed connection.
-pub fn words(why: &Error) -> String {
+/// The words; they follow the name of the peer. `ca_file` is what says who is trusted, if anything does. Per failed
+/// connection.
+pub fn words(why: &Error, ca_file: Option<&str>) -> String {
     match why {
-        Error::InvalidCertificate(why) => certificate(why),
+        Error::InvalidCertificate(why) => certificate(why, ca_file),
         Error::NoCertificatesPresented => "it shows no certificate".to_owned(),
         Error::AlertReceived(alert) => refusal(*alert),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
@@ -24,7 +25,15 @@ pub fn words(why: &Error) -> String {
     }
 }
 
-fn certificate(why: &CertificateError) -> String {
+/// What to do where no `ca-file` holds a certificate, or the configured one lacks it.
+fn lacking(ca_file: Option<&str>, what: &str) -> String {
+    match ca_file {
+        Some(path) => format!("the configured ca-file {path} does not hold {what}: put it there"),
+        None => format!("name {what} in ca-file"),
+    }
+}
+
+fn certificate(why: &CertificateError, ca_file: Option<&str>) -> String {
     use CertificateError as E;
     match why {
         E::Expired | E::ExpiredContext { .. } => {
@@ -34,8 +43,8 @@ fn certificate(why: &CertificateError) -> String {
             "its certificate is not valid yet: set the clocks, there or here".to_owned()
         }
         E::UnknownIssuer => {
-            "its certificate comes from an unknown issuer: name that one's certificate in ca-file"
-                .to_owned()
+            let remedy = lacking(ca_file, "that one's certificate");
+            format!("its certificate comes from an unknown issuer: {remedy}")
         }
         E::NotValidForName => "its certificate is for another name".to_owned(),
         E::NotValidForNameContext {
@@ -57,7 +66,8 @@ fn certificate(why: &CertificateError) -> String {
             "its certificate is not meant for this end of a connection".to_owned()
         }
         E::Other(_) if is_an_authoritys(why) => {
-            "its certificate is that of an authority, and unknown: name it in ca-file".to_owned()
+            let remedy = lacking(ca_file, "that certificate");
+            format!("its certificate is that of an authority, and unknown: {remedy}")
         }
         other => format!("its certificate cannot be trusted: {other}"),
     }
@@ -125,8 +135,16 @@ mod tests {
             ),
             (Error::DecryptError, "TLS: "),
         ] {
-            let said = words(&why);
+            let said = words(&why, None);
             assert!(said.contains(part), "{why:?}: {said}");
         }
+    }
+
+    #[test]
+    fn a_ca_file_that_is_set_is_named() {
+        let why = CertificateError::UnknownIssuer.into();
+        assert!(words(&why, None).ends_with("name that one's certificate in ca-file"));
+        let said = words(&why, Some("/etc/ca.pem"));
+        assert!(said.contains("ca-file /etc/ca.pem does not hold"), "{said}");
     }
 }

@@ -125,6 +125,7 @@ pub async fn balance(shard: &Shard, ticket: &Ticket, outputs: &[Output]) -> Ruli
     ticket.launch();
     let decides = |output: &Output| output.takes & kind.bit() != 0 && !output.is_new();
     ticket.set_newcomers_decide(!outputs.iter().any(decides));
+    ticket.is_for_one();
     let turn = shard.next_turn();
     let in_turn = || {
         let steps = (0..outputs.len()).map(|step| turn.wrapping_add(step) % outputs.len());

@@ -11,12 +11,14 @@
 //! client still sends has been thrown away: a reset would take the answer with it.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use futures_lite::future::poll_fn;
 
 use crate::admin::{self, everywhere};
 use crate::engine::stream::Stream;
+use crate::events::Event;
 use crate::fanout::share::share;
 use crate::fanout::{self, Output};
 use crate::front::gate;
@@ -26,7 +28,7 @@ use crate::front::wish::{Begun, Wish, settle};
 use crate::http::request::Refusal;
 use crate::http::response::{CHALLENGE, Closing, RETRY_AFTER, write_answer, write_error};
 use crate::limits;
-use crate::metrics::{Path, Verb};
+use crate::metrics::{PATHS, Path, VERBS, Verb};
 use crate::query::ask::{Client, ask};
 use crate::query::influxql::Does;
 use crate::query::question::Question;
@@ -48,7 +50,42 @@ pub async fn serve(entrance: &Entrance, stream: Stream) {
         },
         outputs: Vec::new(),
     };
-    while let Ok(true) = connection.one_request().await {}
+    let details = Details::begin(&connection.intake);
+    let mut requests = 1;
+    while let Ok(true) = connection.one_request().await {
+        requests += 1;
+    }
+    details.end(&connection.intake, requests);
+}
+
+/// A connection that is logged.
+struct Details {
+    peer: Option<Option<IpAddr>>,
+}
+
+impl Details {
+    fn begin(intake: &Intake<'_>) -> Self {
+        let shard = &intake.current.shard;
+        let peer = shard.tells_details().then(|| intake.stream.peer());
+        if let Some(peer) = peer {
+            shard.events.tell_detail(Event::Connected {
+                shard: shard.number,
+                peer,
+            });
+        }
+        Self { peer }
+    }
+
+    fn end(self, intake: &Intake<'_>, requests: u64) {
+        let shard = &intake.current.shard;
+        if let Some(peer) = self.peer {
+            shard.events.tell_detail(Event::Disconnected {
+                shard: shard.number,
+                peer,
+                requests,
+            });
+        }
+    }
 }
 
 pub(super) struct Connection<'a> {
@@ -279,6 +316,15 @@ impl Connection<'_> {
         shard.metrics.answered(begun.path, begun.verb, status);
         let took = now.since(begun.started);
         shard.metrics.request_duration.observe(took);
+        if shard.tells_details() {
+            shard.events.tell_detail(Event::Answered {
+                shard: shard.number,
+                path: PATHS[begun.path as usize],
+                method: VERBS[begun.verb as usize],
+                status,
+                took,
+            });
+        }
         if !out.is_empty() || self.intake.stream.has_unsent()? {
             let wait = shard.world.plan.limits.idle_wait_max;
             self.intake.stream.set_deadline(now.after(wait));

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::Poll;
 
 use futures_lite::future::poll_fn;
 
@@ -176,10 +177,7 @@ impl Intake<'_> {
         let bytes_max = self.current.shard.world.plan.limits.body_bytes_max;
         let left = usize::try_from(begun.body.left()).unwrap_or(usize::MAX);
         if left > limits::COPY_BYTES_MAX {
-            return self
-                .body_in_place(begun, admitted, left)
-                .await
-                .map(|()| None);
+            return self.body_in_place(begun, admitted, left).await;
         }
         let inbox = &mut self.inbox;
         let fed = poll_fn(|cx| {
@@ -208,29 +206,42 @@ impl Intake<'_> {
         }
     }
 
-    /// Reads straight into the body, whose buffer grows with what has come, not with what was
-    /// announced.
+    /// Reads straight into the body. Room for what may have come is charged before it is reserved, and given back
+    /// while the client sends nothing: a body costs what has come of it, not what was announced.
     async fn body_in_place(
         &mut self,
         begun: &mut Begun,
         admitted: &Admitted,
         left: usize,
-    ) -> io::Result<()> {
-        let mut body = std::mem::take(&mut admitted.ticket.request_mut().body);
-        let grow = left.min(body.len().max(limits::BODY_FIRST_BYTES));
-        body.reserve_exact(grow);
-        let before = body.len();
-        let read = poll_fn(|cx| self.stream.poll_read_into(cx, &mut body)).await;
+    ) -> io::Result<Option<Refusal>> {
+        let ticket = &admitted.ticket;
+        let before = ticket.request().body.len();
+        let read = poll_fn(|cx| {
+            let more = left.min(before.max(limits::BODY_FIRST_BYTES));
+            if !ticket.reserve_body(more) {
+                return Poll::Ready(Ok(None));
+            }
+            let polled = self
+                .stream
+                .poll_read_into(cx, &mut ticket.request_mut().body);
+            if polled.is_pending() {
+                ticket.give_back_room();
+            }
+            polled.map_ok(Some)
+        })
+        .await;
+        let Some(count) = read? else {
+            return Ok(Some(NO_ROOM));
+        };
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let body = &mut ticket.request_mut().body;
         let taken = (body.len() - before).min(left);
         self.inbox.extend_from_slice(&body[before + taken..]);
         body.truncate(before + taken);
         begun.whole = begun.body.came(taken);
-        admitted.ticket.request_mut().body = body;
-        if read? == 0 {
-            Err(io::ErrorKind::UnexpectedEof.into())
-        } else {
-            Ok(())
-        }
+        Ok(None)
     }
 }
 

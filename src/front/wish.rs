@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::access::gate::Gate;
 use crate::admin::Asked;
+use crate::admin::flush::Whose;
 use crate::admin::permit::{self, At, Sender};
 use crate::clock::Moment;
 use crate::front::body::{BodyReader, Progress};
@@ -13,7 +14,7 @@ use crate::front::route::{Route, route, verb};
 use crate::http::header::HeaderSpace;
 use crate::http::request::{Framing, Method, Parsed, Refusal, RequestHead};
 use crate::http::response::Closing;
-use crate::http::target;
+use crate::http::target::{self, Only, Pair, Params};
 use crate::metrics::{Path, Verb};
 use crate::plan::{BackendId, ListenerPlan};
 use crate::query::question::Question;
@@ -129,7 +130,7 @@ pub fn begin(
             Err(refusal) => Wish::Denied(refusal, None),
         },
         Route::Flush => match may_change(shard, door, &head) {
-            Ok(()) => Wish::Ask(Asked::Flush),
+            Ok(()) => flush(shard, asked.query),
             Err(refusal) => Wish::Denied(refusal, None),
         },
         Route::Options(allow) => Wish::Options(allow),
@@ -287,6 +288,22 @@ fn admit_everywhere(
     Ok(admitted)
 }
 
+/// A flush of all, or of the one that `backend` names. Anything else in the query is refused, since a mistyped name
+/// would drop what all are owed.
+fn flush(shard: &Shard, query: &[u8]) -> Wish {
+    let known = ["backend", "u", "p"]; // clients may send their credentials with everything
+    let is_known = |pair: Pair<'_>| known.iter().any(|name| target::key_is(pair.key, name));
+    let has_more = !query.is_empty() && !Params::new(query).all(is_known);
+    match target::only(query, "backend") {
+        Only::Value(name) if !has_more => {
+            let whose = named(shard, name).map_or(Whose::Nobodys, Whose::One);
+            Wish::Ask(Asked::Flush(whose))
+        }
+        Only::Missing if !has_more => Wish::Ask(Asked::Flush(Whose::All)),
+        _ => Wish::Denied(FLUSH_OF_WHAT, None),
+    }
+}
+
 /// The backend whose name, or label, this path segment is; a name may come percent-encoded.
 fn named(shard: &Shard, segment: &[u8]) -> Option<BackendId> {
     let backends = &shard.world.plan.backends;
@@ -300,6 +317,10 @@ fn named(shard: &Shard, segment: &[u8]) -> Option<BackendId> {
 const NOWHERE: Refusal = Refusal {
     status: 404,
     reason: "not found",
+};
+const FLUSH_OF_WHAT: Refusal = Refusal {
+    status: 400,
+    reason: "write /admin/flush for all backends, or /admin/flush?backend=NAME for one",
 };
 const WRONG_METHOD: Refusal = Refusal {
     status: 405,

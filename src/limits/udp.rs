@@ -43,3 +43,5 @@ pub const SET_WINDOW_MAX: Duration = Duration::from_secs(10);
 pub const GATHER_BYTES_MAX: usize = 4 * MIB;
 /// Writes over HTTP under way at once, per listener and shard; what comes meanwhile is gathered.
 pub const CARRIERS_MAX: usize = 8;
+/// Bytes of an interface's name, as in the kernel. A longer one is refused.
+pub const INTERFACE_BYTES_MAX: usize = 15;

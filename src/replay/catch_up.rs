@@ -14,6 +14,7 @@ use crate::replay::hand_over::{self, Held, Patience};
 use crate::replay::judge::Judgement;
 use crate::replay::queue::{Queue, Whose};
 use crate::replay::window::Window;
+use crate::replay::window_size::WindowSize;
 use crate::spool::board::{self, Board, Desk, Mode};
 use crate::spool::track::NONE;
 
@@ -48,7 +49,7 @@ pub struct CatchUp<'a, G: Ground> {
     rules: &'a Rules,
     queue: Queue<'a, G>,
     delivery: Delivery<'a, G>,
-    window_bytes: usize,
+    window_size: WindowSize,
     records_max: usize,
     backoff: Backoff,
     blame: Option<Blame>,
@@ -91,7 +92,7 @@ pub async fn run<G: Ground>(ground: &G, board: &Board, rules: &Rules) {
             rules,
             queue: Queue::new(ground, desk, whose),
             delivery: Delivery { ground, desk },
-            window_bytes: limits::WINDOW_BYTES_FIRST.min(rules.batch_bytes_max),
+            window_size: WindowSize::new(rules.batch_bytes_max),
             records_max: limits::WINDOW_RECORDS_MAX,
             backoff: Backoff::new(limits::REPLAY_WAIT_MIN, rules.wait_max, ground.dice()),
             blame: None,
@@ -133,7 +134,7 @@ impl<G: Ground> CatchUp<'_, G> {
             let bounds = self.queue.bounds();
             let (window, is_all) = self
                 .queue
-                .gather(&bounds, self.window_bytes, self.records_max)
+                .gather(&bounds, self.window_size.bytes(), self.records_max)
                 .await;
             if !window.is_empty() && !self.advance(&window, is_all).await {
                 continue;
@@ -191,6 +192,9 @@ impl<G: Ground> CatchUp<'_, G> {
     /// while others are taken, is set aside.
     async fn meet(&mut self, window: &Window, obstacle: Obstacle) {
         self.haunted |= obstacle.timed_out;
+        if obstacle.timed_out {
+            self.window_size.timed_out();
+        }
         if !std::mem::replace(&mut self.stuck, true) {
             self.ground.say(News::Stuck(obstacle.words.clone()));
         }
@@ -269,14 +273,10 @@ impl<G: Ground> CatchUp<'_, G> {
 
     // ---- Accounts ------------------------------------------------------------------------------
 
-    /// Larger windows for a backend that is quick, smaller ones for one that is slow.
+    /// Larger windows where they bring more.
     fn adapt(&mut self, window: &Window, is_all: bool, took: Duration) {
-        if took > limits::WINDOW_SLOW {
-            self.window_bytes = (self.window_bytes / 2).max(limits::WINDOW_BYTES_FIRST / 8);
-        } else if took < limits::WINDOW_QUICK && !is_all {
-            let most = self.rules.batch_bytes_max;
-            self.window_bytes = (self.window_bytes * 2).min(most);
-        }
+        let is_full = !is_all && window.records < self.records_max;
+        self.window_size.delivered(took, is_full);
         if !is_all || window.records >= self.records_max {
             self.records_max = (self.records_max * 2).min(limits::WINDOW_RECORDS_MAX);
         }

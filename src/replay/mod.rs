@@ -58,3 +58,4 @@ pub mod queue;
 pub mod shell;
 
 pub mod window;
+pub mod window_size;

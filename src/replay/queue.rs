@@ -74,8 +74,8 @@ impl<'a, G: Ground> Queue<'a, G> {
             if next == LEVEL {
                 continue;
             }
-            let had = track.had(name);
-            let source = Source::new(track, name, next, had);
+            let from_order = track.from_order(name);
+            let source = Source::new(track, name, next, from_order);
             match self.runs.last_mut() {
                 Some(run) if run[0].track.run == source.track.run => run.push(source),
                 _ => self.runs.push(vec![source]),

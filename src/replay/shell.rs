@@ -222,7 +222,10 @@ impl Ground for Shell<'_> {
         let backend = self.backend.id;
         let what = match news {
             News::Owing => Event::Owing { backend },
-            News::Level => Event::Level { backend },
+            News::Level => {
+                self.backend.shared.is_well();
+                Event::Level { backend }
+            }
             News::Buried {
                 pieces,
                 status,
@@ -241,8 +244,7 @@ impl Ground for Shell<'_> {
                 records,
             },
             News::Stuck(why) => {
-                let shared = &self.backend.shared;
-                shared.last_error.store(Some(Arc::new(why.clone())));
+                self.backend.shared.complain(&why, self.wall_ms());
                 Event::Stuck { backend, why }
             }
         };

@@ -53,7 +53,8 @@ impl Window {
 
     /// Whether a record of so many bytes is too much for a window of `bytes_max`.
     pub fn is_full(&self, more: usize, bytes_max: usize) -> bool {
-        self.records > 0 && self.bytes + more > bytes_max
+        let newlines = self.records; // at most one between two that are joined
+        self.records > 0 && self.bytes + newlines + more > bytes_max
     }
 
     /// Adds a record; a request may become as large as `batch_max`. A kind that this version does not
@@ -149,6 +150,7 @@ mod tests {
 
     fn record<'a>(kind: u8, query: &'a str, body: &'a str) -> Record<'a> {
         Record {
+            accepted: 0,
             void: false,
             sequence: 0,
             order: 0,

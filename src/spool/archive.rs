@@ -25,6 +25,7 @@ use crate::limits;
 use crate::spool::cursors::Mark;
 use crate::spool::disk::PlaceFile;
 use crate::spool::old_log::{DONE, END_OF_OLD, OldLog, close, read_log};
+use crate::spool::resume::resume;
 use crate::spool::track::Track;
 use crate::spool::unusable::{Unusable, disk};
 
@@ -67,6 +68,17 @@ pub fn is_locked(dir: &Path) -> bool {
     })
 }
 
+/// Returns whether a relay has had its spool in `dir`: its lock, logs or dead letters are there, or cannot be
+/// looked for.
+pub fn is_spool(dir: &Path) -> bool {
+    let is_ours = |name: &str| name == "lock" || name == "dead" || parse_folder(name).is_some();
+    match fs::read_dir(dir) {
+        Ok(mut entries) => entries
+            .any(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_ours))),
+        Err(_) => true, // whoever reads it says why
+    }
+}
+
 /// The folder of one log.
 pub fn log_folder(dir: &Path, run: u64, shard: usize) -> PathBuf {
     dir.join(format!("log-{run:08x}-{shard:03}"))
@@ -87,10 +99,14 @@ impl Archive {
     /// written to.
     pub fn in_memory(old: &[Arc<Track<PlaceFile>>], written: &[Arc<Track<PlaceFile>>]) -> Self {
         let mut archive = Self::none();
-        for track in old.iter().chain(written) {
+        let tracks: Vec<_> = old.iter().chain(written).collect();
+        for track in &tracks {
             if track.end() != END_OF_OLD {
                 close(track);
             }
+        }
+        resume(&tracks);
+        for track in tracks {
             let needs = |place: usize| track.cursor(place) != DONE;
             if (0..track.names.len()).any(needs) {
                 archive.logs.push(OldLog {
@@ -116,6 +132,16 @@ impl Archive {
         Ok(archive)
     }
 
+    /// Reads the logs in `dir` once more, saves where backends stand by what their records say, and removes the
+    /// logs that no backend needs. The caller holds the lock, and nobody writes to the logs any more.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn settle(dir: &Path) -> Result<(), Unusable> {
+        Self::find(dir, true)?.tick();
+        Ok(())
+    }
+
     /// Finds the logs in `dir`, without a lock: what is there is not touched, since a relay may run.
     ///
     /// # Errors
@@ -134,6 +160,7 @@ impl Archive {
         }
         let tracks: Vec<_> = archive.logs.iter().map(|log| &log.track).collect();
         agree(&tracks);
+        resume(&tracks);
         Ok(archive)
     }
 
@@ -142,6 +169,9 @@ impl Archive {
         self.logs.iter().fold((0, 0), |(records, bytes), log| {
             match log.track.names.iter().position(|own| own == name) {
                 Some(place) => {
+                    if log.track.cursor(place) == DONE {
+                        return (records, bytes);
+                    }
                     let cursor = &log.track.cursors[place];
                     (
                         records + cursor.records.load(Ordering::Relaxed),

@@ -1,11 +1,21 @@
 //! Where each backend stands in a log, on disk. Pure.
 //!
 //! ```text
-//!   0  8  "ircurs2\n"   8  8  counter    16  4  count of names    20  4  zero
-//!  24     per name: next sequence, owed records, owed bytes, order below which it has everything of
+//!   0  8  "ircurs3\n"   8  8  counter    16  4  count of names    20  4  zero
+//!  24  8  sequence below which records that somebody needs are on disk
+//!  32     per name: next sequence, owed records, owed bytes, order below which it has everything of
 //!         the run: 8 bytes each
 //!  -4  4  CRC32C of all before it; zeros up to a multiple of 512
 //! ```
+//!
+//! Behind the three places stands the progress of replay, per name:
+//!
+//! ```text
+//!   0  8  next sequence    8  8  its complement    16  8  order below which it has everything    24  8  its complement
+//! ```
+//!
+//! It is written with each request that a backend has taken, so that a kill does not forget it; each number only
+//! grows, and is true for ever. The higher of a mark and its progress counts.
 //!
 //! There are three places, and the whole one with the highest counter counts. Neither the newest that is
 //! safe from a power cut nor one that is being synced is written over, so that a torn one leaves these.
@@ -17,8 +27,8 @@ use std::sync::Arc;
 use crate::spool::disk::DiskFile;
 use crate::spool::record::{checksum, u32_at, u64_at};
 
-const MAGIC: &[u8; 8] = b"ircurs2\n";
-const FIXED: usize = 24;
+const MAGIC: &[u8; 8] = b"ircurs3\n";
+const FIXED: usize = 32;
 const EACH: usize = 32;
 /// The name of the file in a log's folder.
 pub const FILE: &str = "cursors";
@@ -44,13 +54,75 @@ pub fn place_bytes(names: usize) -> usize {
     (FIXED + names * EACH + 4).next_multiple_of(512)
 }
 
-fn encode(counter: u64, marks: &[Mark], out: &mut Vec<u8>) {
+/// Bytes of one name's progress.
+const PROGRESS_BYTES: usize = 32;
+
+/// Bytes of a whole file.
+pub fn file_bytes(names: usize) -> usize {
+    PLACES * place_bytes(names) + names * PROGRESS_BYTES
+}
+
+/// How far replay has come for one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The sequence of the first record that it may lack.
+    pub next: u64,
+    /// The order below which it has everything, of all logs of the run.
+    pub had: u64,
+}
+
+impl Progress {
+    /// Writes it for the backend with index `name` of `names`. Once per request of a replay.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn save(self, file: &impl DiskFile, name: usize, names: usize) -> io::Result<()> {
+        let mut bytes = [0; PROGRESS_BYTES];
+        let numbers = [self.next, !self.next, self.had, !self.had];
+        for (piece, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            piece.copy_from_slice(&number.to_le_bytes());
+        }
+        let at = PLACES * place_bytes(names) + name * PROGRESS_BYTES;
+        file.write_at(&bytes, at as u64)
+    }
+
+    /// Reads it from a file's bytes; zeros where it was never written, or not as it was written.
+    fn read(file: &[u8], name: usize, names: usize) -> Self {
+        let at = PLACES * place_bytes(names) + name * PROGRESS_BYTES;
+        let Some(bytes) = file.get(at..at + PROGRESS_BYTES) else {
+            return Self::default();
+        };
+        let number = |at| match (u64_at(bytes, at), u64_at(bytes, at + 8)) {
+            (number, complement) if number == !complement => number,
+            _ => 0,
+        };
+        Self {
+            next: number(0),
+            had: number(16),
+        }
+    }
+}
+
+/// Where each of `names` backends stands by a file's bytes: by the newest marks, and by the progress since.
+pub fn standing(file: &[u8], names: usize) -> Vec<Mark> {
+    let newest = newest(file, names).map(|newest| newest.marks);
+    let mut marks = newest.unwrap_or_else(|| vec![Mark::default(); names]);
+    for (name, mark) in marks.iter_mut().enumerate() {
+        let progress = Progress::read(file, name, names);
+        mark.next = mark.next.max(progress.next);
+        mark.had = mark.had.max(progress.had);
+    }
+    marks
+}
+
+fn encode(counter: u64, marks: &[Mark], end: u64, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&counter.to_le_bytes());
     let count = u32::try_from(marks.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&count.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&end.to_le_bytes());
     for mark in marks {
         for number in [mark.next, mark.records, mark.bytes, mark.had] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -61,8 +133,8 @@ fn encode(counter: u64, marks: &[Mark], out: &mut Vec<u8>) {
     out.resize(place_bytes(marks.len()), 0);
 }
 
-/// The counter and the marks of one place, if it is whole.
-pub fn decode(place: &[u8]) -> Option<(u64, Vec<Mark>)> {
+/// One place, if it is whole: the counter, the marks, and the end that is known to be on disk.
+pub fn decode(place: &[u8]) -> Option<(u64, Vec<Mark>, u64)> {
     if place.get(..8)? != MAGIC {
         return None;
     }
@@ -78,7 +150,7 @@ pub fn decode(place: &[u8]) -> Option<(u64, Vec<Mark>)> {
         bytes: u64_at(mark, 16),
         had: u64_at(mark, 24),
     });
-    Some((u64_at(place, 8), marks.collect()))
+    Some((u64_at(place, 8), marks.collect(), u64_at(place, 24)))
 }
 
 /// The newest marks in a file.
@@ -90,17 +162,20 @@ pub struct Newest {
     pub place: usize,
     /// The marks, one per name.
     pub marks: Vec<Mark>,
+    /// The sequence below which records that somebody needs are on disk.
+    pub end: u64,
 }
 
 /// The newest marks in a file's bytes, for so many names.
 pub fn newest(file: &[u8], names: usize) -> Option<Newest> {
     let places = file.chunks(place_bytes(names)).take(PLACES).enumerate();
     let whole = places.filter_map(|(place, bytes)| {
-        let (counter, marks) = decode(bytes)?;
+        let (counter, marks, end) = decode(bytes)?;
         (marks.len() == names).then_some(Newest {
             counter,
             place,
             marks,
+            end,
         })
     });
     whole.max_by_key(|newest| newest.counter)
@@ -121,9 +196,9 @@ pub struct Cursors<F> {
 
 impl<F: DiskFile> Cursors<F> {
     /// Marks in `file`, behind the `newest` that are there.
-    pub fn new(file: F, newest: Option<&Newest>) -> Self {
+    pub fn new(file: Arc<F>, newest: Option<&Newest>) -> Self {
         Self {
-            file: Arc::new(file),
+            file,
             counter: newest.map_or(0, |newest| newest.counter),
             saved: Vec::new(),
             bytes: Vec::new(),
@@ -149,17 +224,17 @@ impl<F: DiskFile> Cursors<F> {
         self.safe = self.syncing.take().or(self.safe);
     }
 
-    /// Saves marks, if they are not those saved last. Once per tick. Safe from a kill then, and from a power
+    /// Saves marks, if they are not those saved last, and the `end` that is known to be on disk. Once per tick. Safe from a kill then, and from a power
     /// cut once the file is synced.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn save(&mut self, marks: &[Mark]) -> io::Result<()> {
+    pub fn save(&mut self, marks: &[Mark], end: u64) -> io::Result<()> {
         if marks == self.saved {
             return Ok(());
         }
         self.counter += 1;
-        encode(self.counter, marks, &mut self.bytes);
+        encode(self.counter, marks, end, &mut self.bytes);
         let is_free = |place: &usize| ![self.safe, self.syncing].contains(&Some(*place));
         let place = (0..PLACES).find(is_free).unwrap_or(self.place);
         let at = place * self.bytes.len();
@@ -194,8 +269,8 @@ mod tests {
     #[test]
     fn the_newest_whole_place_counts() {
         let (mut old, mut new) = (Vec::new(), Vec::new());
-        encode(4, &marks(40), &mut old);
-        encode(5, &marks(50), &mut new);
+        encode(4, &marks(40), 7, &mut old);
+        encode(5, &marks(50), 8, &mut new);
         assert_eq!(old.len(), place_bytes(3));
         let found = |file: &[u8]| {
             newest(file, 3).map(|newest| (newest.counter, newest.place, newest.marks))
@@ -203,7 +278,7 @@ mod tests {
         let file = [old.clone(), new.clone()].concat();
         assert_eq!(found(&file), Some((5, 1, marks(50))));
         assert_eq!(newest(&file, 2), None, "another count of names");
-        for bit in 0..(24 + 3 * 32 + 4) * 8 {
+        for bit in 0..(32 + 3 * 32 + 4) * 8 {
             let mut torn = new.clone();
             torn[bit / 8] ^= 1 << (bit % 8);
             let file = [old.clone(), torn].concat();
@@ -245,54 +320,57 @@ mod tests {
     #[test]
     fn what_is_safe_and_what_is_being_synced_is_not_written_over() {
         let file = Bytes(Arc::default(), usize::MAX);
-        let mut cursors = Cursors::new(file.clone(), None);
+        let mut cursors = Cursors::new(Arc::new(file.clone()), None);
         let places = || {
             let whole = file.0.lock().unwrap();
             let decoded = whole.chunks(place_bytes(3)).map(decode);
             decoded
-                .map(|place| place.map_or(0, |(_, marks)| marks[0].next))
+                .map(|place| place.map_or(0, |(_, marks, _)| marks[0].next))
                 .collect::<Vec<_>>()
         };
-        let mut save = |next| cursors.save(&marks(next)).unwrap();
+        let mut save = |next| cursors.save(&marks(next), 0).unwrap();
         save(1);
         save(2);
         assert_eq!(places(), [2], "nothing is safe: a kill tears nothing");
         assert!(!cursors.is_safe());
         cursors.syncing();
-        cursors.save(&marks(3)).unwrap();
-        cursors.save(&marks(4)).unwrap();
+        cursors.save(&marks(3), 0).unwrap();
+        cursors.save(&marks(4), 0).unwrap();
         assert_eq!(places(), [2, 4]);
         cursors.synced();
         assert!(!cursors.is_safe(), "4 is not");
         cursors.syncing();
-        cursors.save(&marks(5)).unwrap();
+        cursors.save(&marks(5), 0).unwrap();
         assert_eq!(places(), [2, 4, 5]);
         cursors.synced();
-        cursors.save(&marks(6)).unwrap();
+        cursors.save(&marks(6), 0).unwrap();
         assert_eq!(places(), [6, 4, 5]);
         cursors.syncing();
         cursors.synced();
         assert!(cursors.is_safe());
         let found = newest(&file.0.lock().unwrap(), 3).unwrap();
         assert_eq!((found.counter, found.place), (6, 0));
-        let mut again = Cursors::new(file.clone(), Some(&found));
-        again.save(&marks(7)).unwrap();
+        let mut again = Cursors::new(Arc::new(file.clone()), Some(&found));
+        again.save(&marks(7), 0).unwrap();
         assert_eq!(places(), [6, 7, 5], "what was found is not written over");
     }
 
     #[test]
     fn what_was_not_written_is_not_made_safe() {
         let file = Bytes(Arc::default(), place_bytes(3));
-        let mut cursors = Cursors::new(file, None);
-        cursors.save(&marks(1)).unwrap();
+        let mut cursors = Cursors::new(Arc::new(file), None);
+        cursors.save(&marks(1), 0).unwrap();
         cursors.syncing();
         cursors.synced();
-        assert!(cursors.save(&marks(2)).is_err(), "there is one place only");
+        assert!(
+            cursors.save(&marks(2), 0).is_err(),
+            "there is one place only"
+        );
         assert!(cursors.is_safe(), "the first are still the newest");
         cursors.syncing();
         cursors.synced();
         assert!(
-            cursors.save(&marks(2)).is_err(),
+            cursors.save(&marks(2), 0).is_err(),
             "they are not written over"
         );
     }

@@ -168,6 +168,7 @@ impl<D: Disk> Keeper<D> {
             refused: false,
             waiting: gates.send | gates.held,
             missed: gates.tail,
+            targets: takers.mask & outputs.spooled & !left_out,
         };
         let sequence = self.ledger.borrow_mut().enter(entry);
         if nobody {
@@ -244,6 +245,9 @@ impl<D: Disk> Keeper<D> {
         if change.void {
             self.void(sequence, entry.offset);
         }
+        if heard == Heard::Accepted {
+            self.note_accepted(sequence);
+        }
         self.owe(&entry, change);
         self.publish_undecided();
         if entry.waiting & bit != 0 && heard != Heard::Partial {
@@ -269,6 +273,18 @@ impl<D: Disk> Keeper<D> {
     fn void(&self, sequence: u64, offset: u32) {
         // A record that cannot be voided may be replayed after a restart: the disk is failing anyway.
         let _may_be_replayed = self.log.borrow().void(sequence, offset);
+    }
+
+    /// Says on file who has accepted a write, before its client hears: so a kill leaves uncertain only what was
+    /// under way.
+    fn note_accepted(&self, sequence: u64) {
+        let ledger = self.ledger.borrow();
+        let Some(entry) = ledger.entry(sequence).filter(|entry| entry.order != 0) else {
+            return; // it is not on disk
+        };
+        let (log, accepted) = (self.log.borrow(), entry.accepted_targets());
+        // A disk that does not take it costs a second delivery after a kill.
+        let _may_be_sent_again = log.note_accepted(sequence, entry.offset, accepted);
     }
 
     fn owe(&self, entry: &Entry, change: Change) {

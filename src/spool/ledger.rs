@@ -54,6 +54,25 @@ pub struct Entry {
     pub waiting: u64,
     /// Backends that do not have it.
     pub missed: u64,
+    /// Backends that its record names, in the order of their bits.
+    pub targets: u64,
+}
+
+impl Entry {
+    /// The targets that have accepted it, as its record counts them: bit `i` is its target `i`.
+    pub fn accepted_targets(&self) -> u64 {
+        if self.fate != Fate::Accepted {
+            return 0;
+        }
+        let has_it = self.targets & !self.waiting & !self.missed;
+        let (mut left, mut accepted) = (self.targets, 0);
+        for target in 0..self.targets.count_ones() {
+            let bit = left & left.wrapping_neg();
+            accepted |= u64::from(has_it & bit != 0) << target;
+            left ^= bit;
+        }
+        accepted
+    }
 }
 
 const _: () = assert!(
@@ -267,11 +286,30 @@ mod tests {
             refused: false,
             waiting,
             missed,
+            targets: waiting | missed,
         }
     }
 
     fn owed(owed: u64) -> Change {
         Change { owed, void: false }
+    }
+
+    #[test]
+    fn acceptances_are_counted_as_the_record_names_its_targets() {
+        let mut ledger = Ledger::default();
+        let mut entry = sent_to(0b1011_0000, 0b0100_0000);
+        entry.targets = 0b1101_0000; // output 5 takes it, and is owed nothing
+        let sequence = ledger.enter(entry);
+        let accepted = |ledger: &Ledger| ledger.entry(sequence).unwrap().accepted_targets();
+        assert_eq!(accepted(&ledger), 0, "nobody has spoken");
+        ledger.heard(sequence, 1 << 5, Heard::Accepted, Keep::Accepted);
+        assert_eq!(accepted(&ledger), 0);
+        ledger.heard(sequence, 1 << 7, Heard::Accepted, Keep::Accepted);
+        assert_eq!(accepted(&ledger), 0b100, "the third target");
+        ledger.heard(sequence, 1 << 4, Heard::Refused, Keep::Accepted);
+        assert_eq!(accepted(&ledger), 0b100);
+        ledger.delivered(0, 0b0101_0000, sequence + 1);
+        assert_eq!(accepted(&ledger), 0b111, "replay has brought it");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl<D: Disk> Keeper<D> {
         if self.rules.lasting && log.has_segments() {
             let marks = &mut *self.marks.borrow_mut();
             self.mark(marks);
-            match log.save(marks) {
+            match log.save(marks, self.synced.get()) {
                 Ok(()) => self.marked.set(needed),
                 Err(_) => safe = needed, // the disk is failing, and what it forgets is counted elsewhere
             }

@@ -5,7 +5,7 @@
 //! - A segment that is closed early is cut to what it holds. Only the last one is written to.
 //! - A segment goes once every backend's cursor has passed it. Some files are kept and written anew:
 //!   their pages and blocks are there already, which is most of what a write costs. What is left in
-//!   them of old records has sequences below the segment's first, and is no record.
+//!   them of old records has another nonce, and is no record.
 //! - While little is owed segments are small, so that few pages are written again and again, which takes no
 //!   system call then: see `window`. What everybody has before a sync is due never reaches the disk.
 //! - What could not be written is forgotten, and its segment is closed: what follows begins a new
@@ -15,10 +15,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::limits;
-use crate::spool::cursors::{self, Cursors, Mark, PLACES, place_bytes};
+use crate::spool::cursors::{self, Cursors, Mark};
 use crate::spool::disk::{Disk, DiskFile};
-use crate::spool::record::{self, Parts, VOID};
+use crate::spool::record::{self, Nonce, Parts, VOID};
 use crate::spool::segment::Head;
 use crate::spool::spares::Spares;
 use crate::spool::track::{NONE, Segment, Track};
@@ -32,6 +34,8 @@ pub struct Log<D: Disk> {
     open: Option<Open<D::File>>,
     /// Records that wait for the flush, one behind the other.
     buffer: Vec<u8>,
+    /// The sequence behind the last record that was written.
+    written_to: u64,
     /// Files that nobody needs.
     pub(super) spares: Spares<D>,
     /// Where backends stand, once that was said.
@@ -45,6 +49,7 @@ pub struct Log<D: Disk> {
 
 struct Open<F> {
     segment: Arc<Segment<F>>,
+    nonce: Nonce,
     /// Where its next record goes.
     at: u64,
     /// Where it is full.
@@ -71,6 +76,7 @@ impl<D: Disk> Log<D> {
             segment_bytes,
             open: None,
             buffer: Vec::new(),
+            written_to: 0,
             cursors: None,
             unsynced: Vec::new(),
             made: 0,
@@ -102,9 +108,9 @@ impl<D: Disk> Log<D> {
     ) -> io::Result<()> {
         let mut head = std::mem::take(&mut self.buffer);
         record::encode_head(&mut head, sequence, parts);
-        let zeros = record::seal_around(&mut head, parts.body, order, wall_ms);
         let bytes = parts.record_bytes() as u64;
         let put = self.room_for(bytes, sequence, order).and_then(|open| {
+            let zeros = record::seal_around(&mut head, parts.body, open.nonce, order, wall_ms);
             let pieces = [&head, parts.body, zeros];
             open.segment.file.write_pieces_at(pieces, open.at)?;
             Ok(open)
@@ -115,6 +121,7 @@ impl<D: Disk> Log<D> {
             written(u32::try_from(open.at).unwrap_or(u32::MAX));
             let at = open.at + bytes;
             self.open = Some(Open { at, ..open });
+            self.written_to = sequence + 1;
         });
         if put.is_err() {
             self.close();
@@ -174,15 +181,16 @@ impl<D: Disk> Log<D> {
     ) -> io::Result<()> {
         let mut rest = buffer;
         while !rest.is_empty() {
-            let bytes = record::seal(rest, order, wall_ms);
+            let bytes = record::bytes_of(rest);
             let mut open = self.room_for(bytes as u64, sequence, order)?;
             // What fits goes in one write.
-            let mut chunk = bytes;
+            let mut chunk = 0;
             while chunk < rest.len() {
-                let more = record::seal(&mut rest[chunk..], order, wall_ms);
+                let more = record::bytes_of(&rest[chunk..]);
                 if open.at + (chunk + more) as u64 > open.room {
                     break;
                 }
+                record::seal(&mut rest[chunk..], open.nonce, order, wall_ms);
                 chunk += more;
             }
             let (piece, left) = rest.split_at_mut(chunk);
@@ -196,6 +204,7 @@ impl<D: Disk> Log<D> {
                 piece = &piece[bytes..];
             }
             self.open = Some(open);
+            self.written_to = sequence;
             rest = left;
         }
         Ok(())
@@ -209,10 +218,13 @@ impl<D: Disk> Log<D> {
             return Ok(open.clone());
         }
         self.close();
+        let (nonce, follows) = (fresh_nonce()?, self.written_to);
         let head = Head {
             run: self.track.run,
             shard: self.track.shard,
             first: sequence,
+            follows,
+            nonce,
             names: self.track.names.clone(),
         }
         .encode();
@@ -227,6 +239,8 @@ impl<D: Disk> Log<D> {
             name,
             first: sequence,
             opened: order,
+            follows,
+            nonce: Some(nonce),
             records_at,
             ends_at: AtomicU64::new(NONE),
             file,
@@ -238,6 +252,7 @@ impl<D: Disk> Log<D> {
         self.made += 1;
         let open = Open {
             segment,
+            nonce,
             at: records_at,
             room,
         };
@@ -286,7 +301,10 @@ impl<D: Disk> Log<D> {
 
     /// Writes no more to the open segment, and gives back what it does not use.
     pub fn close(&mut self) {
-        if let Some(Open { segment, at, room }) = self.open.take() {
+        if let Some(Open {
+            segment, at, room, ..
+        }) = self.open.take()
+        {
             segment.ends_at.store(at, Ordering::Release);
             if room - at > self.segment_bytes / UNCUT {
                 let _costs_only_space = segment.file.cut(at);
@@ -305,25 +323,42 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Notes in a record which of its targets have accepted the write, so that a start after a kill knows.
+    /// Once per acceptance; no system call where the segment is mapped.
+    ///
+    /// # Errors
+    /// What the disk says: then the write may be sent to them once more after a restart.
+    pub fn note_accepted(&self, sequence: u64, offset: u32, accepted: u64) -> io::Result<()> {
+        match self.track.segment_of(sequence) {
+            Some(segment) => segment.file.write_at(
+                &record::acceptances(accepted),
+                u64::from(offset) + record::ACCEPTED_AT,
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Whether anything was ever written.
     pub fn has_segments(&self) -> bool {
         !self.track.segments.load().is_empty()
     }
 
-    /// Says on file where backends stand, if it was not said yet.
+    /// Says on file where backends stand, if it was not said yet, and that records below the sequence `end` are on
+    /// disk, but for those that no backend needs.
     ///
     /// # Errors
     /// What the disk says; then the last ones are still there.
-    pub fn save(&mut self, marks: &[Mark]) -> io::Result<()> {
+    pub fn save(&mut self, marks: &[Mark], end: u64) -> io::Result<()> {
         if self.cursors.is_none() {
-            let bytes = (PLACES * place_bytes(marks.len())) as u64;
-            let file = self.disk.create(cursors::FILE, bytes)?;
+            let bytes = cursors::file_bytes(marks.len()) as u64;
+            let file = Arc::new(self.disk.create(cursors::FILE, bytes)?);
             self.made += 1;
+            self.track.keep_progress_in(&file);
             self.cursors = Some(Cursors::new(file, None));
         }
         self.cursors
             .as_mut()
-            .map_or(Ok(()), |cursors| cursors.save(marks))
+            .map_or(Ok(()), |cursors| cursors.save(marks, end))
     }
 
     /// Lets go of segments that hold nothing from `needed` on; those that begin with an order before `young`
@@ -364,6 +399,17 @@ impl<D: Disk> Log<D> {
 /// What a closed segment need not give back: this part of its size. Cutting a file and making it longer
 /// again costs more than it is worth.
 const UNCUT: u64 = 8;
+
+/// A secret that nobody can guess: the kernel's random numbers.
+fn fresh_nonce() -> io::Result<Nonce> {
+    let mut nonce = [0; Nonce::BYTES];
+    let mut filled = 0;
+    while filled < nonce.len() {
+        filled += getrandom(&mut nonce[filled..], GetRandomFlags::empty())?;
+    }
+    Ok(Nonce(nonce))
+}
+
 /// The name of the segment that begins with this record.
 pub fn segment_name(first: u64) -> String {
     format!("{first:016x}.seg")

@@ -39,6 +39,7 @@ pub mod letting_go;
 pub mod log;
 pub mod old_log;
 pub mod record;
+pub mod resume;
 pub mod segment;
 pub mod source;
 pub mod spares;

@@ -33,6 +33,14 @@ pub struct OldLog {
     pub(super) marks: Vec<Mark>,
 }
 
+/// A segment as it was found.
+struct Piece {
+    first: u64,
+    name: String,
+    file: fs::File,
+    head: Option<(Head, usize)>,
+}
+
 /// One log; `None` where its folder holds nothing that can be read.
 pub(super) fn read_log(
     run: u64,
@@ -41,13 +49,58 @@ pub(super) fn read_log(
     is_ours: bool,
     damage: &mut Vec<String>,
 ) -> Result<Option<OldLog>, Unusable> {
-    let mut found = Vec::new();
-    let mut names = None;
+    let mut pieces = read_pieces(&folder, is_ours, damage)?;
+    let names = pieces.iter().find_map(|piece| {
+        let names = &piece.head.as_ref()?.0.names;
+        (!names.is_empty()).then(|| names.clone())
+    });
+    let saved = fs::read(folder.join(cursors::FILE)).unwrap_or_default();
+    let known_end = names.as_ref().map_or(0, |names| {
+        cursors::newest(&saved, names.len()).map_or(0, |newest| newest.end)
+    });
+    // A power cut came before the first byte of the last one.
+    if let Some(last) = pieces.pop_if(|last| is_unused(last, known_end))
+        && is_ours
+    {
+        let _costs_only_space = fs::remove_file(folder.join(&last.name));
+    }
+    for piece in pieces.iter().filter(|piece| piece.head.is_none()) {
+        damage.push(format!(
+            "{}: its head is damaged in both copies, or was never written: its records are lost",
+            folder.join(&piece.name).display()
+        ));
+    }
+    let Some(names) = names else {
+        if !pieces.is_empty() {
+            damage.push(format!(
+                "{}: no segment has a whole head: nothing of it can be replayed; look into it with `influxdb-relay \
+                 spool show`, then remove it",
+                folder.display()
+            ));
+        } else if is_ours {
+            let _next_time = fs::remove_dir_all(&folder);
+        }
+        return Ok(None);
+    };
+    let mut log = open_log(run, shard, folder, names, &saved, pieces);
+    if is_ours {
+        log.open_cursors();
+    }
+    Ok(Some(log))
+}
+
+/// The segments of a log, oldest first.
+fn read_pieces(
+    folder: &Path,
+    is_ours: bool,
+    damage: &mut Vec<String>,
+) -> Result<Vec<Piece>, Unusable> {
+    let mut pieces = Vec::new();
     // Beside a running relay, what was there a moment ago may be gone.
     let is_gone = |why: &io::Error| !is_ours && why.kind() == io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(&folder) {
-        Err(why) if is_gone(&why) => return Ok(None),
-        entries => entries.map_err(|why| disk(&folder, why))?,
+    let entries = match fs::read_dir(folder) {
+        Err(why) if is_gone(&why) => return Ok(pieces),
+        entries => entries.map_err(|why| disk(folder, why))?,
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -59,42 +112,30 @@ pub(super) fn read_log(
             Err(why) if is_gone(&why) => continue,
             file => file.map_err(|why| disk(&path, why))?,
         };
-        match read_head(&file, &path)? {
-            Some((head, at)) => {
-                names.get_or_insert((head.names, at));
-            }
-            // A power cut came before the first byte.
-            None if is_blank(&file) => {
-                if is_ours {
-                    let _costs_only_space = fs::remove_file(&path);
-                }
-                continue;
-            }
-            None => damage.push(format!(
-                "{}: its head is damaged; its records are read all the same",
-                path.display()
-            )),
-        }
-        found.push((first, name, file));
-    }
-    found.sort_by_key(|segment| segment.0);
-    let Some((names, records_at)) = names else {
-        if !found.is_empty() {
+        let found = read_head(&file, &path)?;
+        if let Some(found) = found.as_ref().filter(|found| found.damaged > 0) {
             damage.push(format!(
-                "{}: no segment has a whole head: nothing of it can be replayed; look into it with `influxdb-relay \
-                 spool show`, then remove it",
-                folder.display()
+                "{}: {} of 4 copies of its head are damaged: the others are read",
+                path.display(),
+                found.damaged
             ));
-        } else if is_ours {
-            let _next_time = fs::remove_dir_all(&folder);
         }
-        return Ok(None);
-    };
-    let mut log = open_log(run, shard, folder, names, records_at, found);
-    if is_ours {
-        log.open_cursors();
+        // A file that is written anew may hold the head of the segment that it was.
+        let found = found.filter(|found| found.head.first == first);
+        pieces.push(Piece {
+            first,
+            name,
+            file,
+            head: found.map(|found| (found.head, found.records_at)),
+        });
     }
-    Ok(Some(log))
+    pieces.sort_by_key(|piece| piece.first);
+    Ok(pieces)
+}
+
+/// Whether nothing was ever written to a segment that was made last, as far as is known.
+fn is_unused(last: &mut Piece, known_end: u64) -> bool {
+    last.head.is_none() && known_end <= last.first && is_blank(&last.file)
 }
 
 fn open_log(
@@ -102,15 +143,11 @@ fn open_log(
     shard: u32,
     folder: PathBuf,
     names: Vec<String>,
-    records_at: usize,
-    found: Vec<(u64, String, fs::File)>,
+    saved: &[u8],
+    pieces: Vec<Piece>,
 ) -> OldLog {
-    let marks = fs::read(folder.join(cursors::FILE)).unwrap_or_default();
-    let newest = cursors::newest(&marks, names.len());
-    let unknown = || vec![Mark::default(); names.len()];
-    let marks = newest
-        .as_ref()
-        .map_or_else(unknown, |newest| newest.marks.clone());
+    let newest = cursors::newest(saved, names.len());
+    let marks = cursors::standing(saved, names.len());
     let track = Track::new(run, shard, names);
     for (cursor, mark) in track.cursors.iter().zip(&marks) {
         cursor.next.store(mark.next, Ordering::Relaxed);
@@ -118,19 +155,24 @@ fn open_log(
         cursor.records.store(mark.records, Ordering::Relaxed);
         cursor.bytes.store(mark.bytes, Ordering::Relaxed);
     }
-    let segments = found.into_iter().map(|(first, name, file)| {
-        let ends_at = file.metadata().map_or(0, |metadata| metadata.len());
+    let segments = pieces.into_iter().map(|piece| {
+        let ends_at = piece.file.metadata().map_or(0, |metadata| metadata.len());
+        let head = piece.head.as_ref().map(|(head, _)| head);
         Arc::new(Segment {
-            name,
-            first,
+            first: piece.first,
             opened: 0,
-            records_at: records_at as u64,
+            follows: head.map_or(piece.first, |head| head.follows),
+            nonce: head.map(|head| head.nonce),
+            records_at: piece.head.as_ref().map_or(0, |(_, at)| *at as u64),
             ends_at: AtomicU64::new(ends_at),
-            file: Arc::new(file.into()),
+            name: piece.name,
+            file: Arc::new(piece.file.into()),
         })
     });
     track.segments.store(Arc::new(segments.collect()));
     track.end.store(END_OF_OLD, Ordering::Relaxed);
+    let known_end = newest.as_ref().map_or(0, |newest| newest.end);
+    track.known_end.store(known_end, Ordering::Relaxed);
     OldLog {
         track: Arc::new(track),
         folder: Some(folder),
@@ -165,16 +207,18 @@ fn make_safe(cursors: &mut Cursors<PlaceFile>) -> bool {
     cursors.is_safe()
 }
 
-/// Saves where backends stand in a log that is written to no more, in its folder.
+/// Saves where backends stand in a log that is written to no more, in its folder; its records end before the sequence
+/// `end`.
 ///
 /// # Errors
 /// What the disk says; then older ones are still there.
-pub fn save_last(folder: &Path, marks: &[Mark]) -> io::Result<()> {
+pub fn save_last(folder: &Path, marks: &[Mark], end: u64) -> io::Result<()> {
     let path = folder.join(cursors::FILE);
     let found = fs::read(&path).unwrap_or_default();
     let found = cursors::newest(&found, marks.len());
-    let mut cursors = Cursors::new(open_cursors(folder)?.into(), found.as_ref());
-    cursors.save(marks)?;
+    let file = Arc::new(open_cursors(folder)?.into());
+    let mut cursors = Cursors::<PlaceFile>::new(file, found.as_ref());
+    cursors.save(marks, end)?;
     match make_safe(&mut cursors) {
         true => Ok(()),
         false => Err(io::Error::other("not synced")),
@@ -196,7 +240,7 @@ pub fn parse_segment(name: &str) -> Option<u64> {
 }
 
 /// Whether nothing was ever written to a segment.
-fn is_blank(file: &fs::File) -> bool {
+pub fn is_blank(file: &fs::File) -> bool {
     use std::os::unix::fs::FileExt;
     let mut bytes = vec![0; limits::SPOOL_READ_BYTES];
     let mut at = 0;
@@ -209,18 +253,39 @@ fn is_blank(file: &fs::File) -> bool {
     }
 }
 
-/// What the head of a segment says, and where its records begin; `None` where it is damaged.
+/// The head of a segment.
+#[derive(Debug)]
+pub struct FoundHead {
+    /// What it says.
+    pub head: Head,
+    /// Where the records begin.
+    pub records_at: usize,
+    /// How many of its four copies are damaged.
+    pub damaged: usize,
+}
+
+/// Reads the head of a segment; `None` where no copy is whole.
 ///
 /// # Errors
 /// [`Unusable`].
-pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, Unusable> {
+pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<FoundHead>, Unusable> {
     use std::os::unix::fs::FileExt;
     let mut bytes = vec![0; 4096];
     loop {
         let count = file.read_at(&mut bytes, 0).map_err(|why| disk(path, why))?;
         let is_all = count < bytes.len();
         match Head::decode(&bytes[..count]) {
-            HeadFound::Head(head, at) => return Ok(Some((head, at))),
+            HeadFound::Head {
+                head,
+                records_at,
+                damaged,
+            } => {
+                return Ok(Some(FoundHead {
+                    head,
+                    records_at,
+                    damaged,
+                }));
+            }
             HeadFound::Foreign(found) => {
                 return Err(Unusable::Foreign {
                     path: path.display().to_string(),
@@ -236,9 +301,11 @@ pub fn read_head(file: &fs::File, path: &Path) -> Result<Option<(Head, usize)>, 
 impl OldLog {
     fn open_cursors(&mut self) {
         let Some(folder) = &self.folder else { return };
-        let file = open_cursors(folder);
-        let newest = self.newest.as_ref();
-        self.cursors = file.ok().map(|file| Cursors::new(file.into(), newest));
+        if let Ok(file) = open_cursors(folder) {
+            let file = Arc::new(file.into());
+            self.track.keep_progress_in(&file);
+            self.cursors = Some(Cursors::new(file, self.newest.as_ref()));
+        }
     }
 
     /// Where it lies; nowhere in memory.
@@ -266,8 +333,9 @@ impl OldLog {
                 *mark = now; // how much is left is known to who replays it
             }
         }
+        let end = self.track.known_end.load(Ordering::Relaxed);
         if let Some(cursors) = &mut self.cursors {
-            let _older_ones_stay = cursors.save(&self.marks).is_ok() && make_safe(cursors);
+            let _older_ones_stay = cursors.save(&self.marks, end).is_ok() && make_safe(cursors);
         }
     }
 

@@ -1,14 +1,15 @@
 //! One backend's way through one log: record by record, from its cursor to an end. Pure.
 //!
-//! It asks for bytes and is given them; what is not for the backend, or void, is passed over; what is
-//! damaged is counted and passed over, up to the next whole record.
+//! It asks for bytes and is given them; what is not for the backend, or void, is passed over; what is damaged is
+//! passed over, up to the next place where the segment's nonce stands (see `record`). Sequences follow one another
+//! without a gap, so a gap is so many records that damage has cost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::limits;
 use crate::spool::disk::DiskFile;
-use crate::spool::record::{self, Found, Record};
+use crate::spool::record::{self, ALIGN, Found, Nonce, Record};
 use crate::spool::track::{LEVEL, NONE, Segment, Track};
 
 /// How far a source may go: to records below both.
@@ -76,22 +77,14 @@ pub struct Source<F> {
     wants: usize,
     /// The segment has no more bytes than those in the buffer.
     is_last_piece: bool,
-    gap: Gap,
+    /// The sequence that follows the last record that was found in the segment.
+    expected: u64,
     damaged: u64,
     /// A record was found ready, and is not taken yet.
     ready: bool,
     /// What was within the bound when the buffer was read is in it as it is. What was not may have been
     /// half written, or its fate open.
     read_within: Bound,
-}
-
-/// What was passed over since the last whole record. It is damage once a record follows; at the end of
-/// a log it is a write that was torn, or space that was never used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gap {
-    None,
-    Zeros,
-    Garbage,
 }
 
 impl<F> Clone for Source<F> {
@@ -120,7 +113,7 @@ impl<F: DiskFile> Source<F> {
             used: 0,
             wants: 0,
             is_last_piece: false,
-            gap: Gap::None,
+            expected: 0,
             damaged: 0,
             ready: false,
             read_within: Bound { end: 0, cut: 0 },
@@ -153,18 +146,15 @@ impl<F: DiskFile> Source<F> {
                 }
                 continue;
             };
-            if self.is_at_the_end_of(&segment) {
+            let Some(nonce) = segment.nonce.filter(|_| !self.is_at_the_end_of(&segment)) else {
                 if !self.leave(&segment) {
                     return Step::Empty;
                 }
                 continue;
-            }
+            };
             let is_stale = self.read_within.is_within(bound);
-            match record::decode(&self.buffer[self.used..], bytes_max) {
-                // What the file held when it was another segment.
-                Found::Record(record) if !is_stale && !self.is_of(&record, &segment) => {
-                    self.used += record.bytes;
-                }
+            let rest = &self.buffer[self.used..];
+            match record::decode(rest, nonce, bytes_max) {
                 Found::Record(record)
                     if self.is_of(&record, &segment) && !is_within(&record, bound) =>
                 {
@@ -174,7 +164,8 @@ impl<F: DiskFile> Source<F> {
                     let (sequence, bytes) = (record.sequence, record.bytes);
                     let is_old = sequence < self.next || record.order < self.from_order;
                     let is_wanted = !record.void && record.parts.is_for(self.name);
-                    self.end_gap();
+                    self.damaged += self.missing_below(sequence);
+                    self.expected = sequence + 1;
                     if is_wanted && !is_old {
                         self.next = sequence;
                         self.ready = true;
@@ -189,21 +180,22 @@ impl<F: DiskFile> Source<F> {
                     self.wants = wants;
                     return Step::Want(self.want(segment, bound));
                 }
-                Found::End
-                    if self.buffer.len() - self.used < record::HEAD_BYTES
-                        && !self.is_last_piece =>
-                {
+                Found::End if rest.len() < record::HEAD_BYTES && !self.is_last_piece => {
                     return Step::Want(self.want(segment, bound));
                 }
-                Found::End if !self.is_cut_short(&segment) => {
-                    if !self.leave(&segment) {
+                Found::Spoiled(bytes) => self.used += bytes,
+                _ => {
+                    if !self.skip(&segment, nonce) && !self.leave(&segment) {
                         return Step::Empty;
                     }
                 }
-                Found::End => self.skip(Gap::Zeros, bytes_max),
-                _ => self.skip(Gap::Garbage, bytes_max),
             }
         }
+    }
+
+    /// Records below the sequence `end` that should stand before this place in the segment, and do not.
+    fn missing_below(&self, end: u64) -> u64 {
+        end.saturating_sub(self.expected.max(self.next))
     }
 
     /// Whether the buffer's copy of a record is as it will stay.
@@ -216,20 +208,12 @@ impl<F: DiskFile> Source<F> {
         self.at + self.used as u64 >= segment.ends_at.load(Ordering::Acquire)
     }
 
-    /// Whether a record belongs to the segment: not to an older one in the same file, nor to a newer
-    /// one.
+    /// Whether a record's sequence is one of the segment's.
     fn is_of(&self, record: &Record<'_>, segment: &Segment<F>) -> bool {
         let behind = || self.track.segment_behind(segment.first);
         record.sequence >= segment.first
             && (record.sequence == self.next
                 || behind().is_none_or(|behind| record.sequence < behind.first))
-    }
-
-    fn end_gap(&mut self) {
-        if self.gap != Gap::None {
-            self.gap = Gap::None;
-            self.damaged += 1;
-        }
     }
 
     /// Forgets what was read and not looked at.
@@ -246,7 +230,8 @@ impl<F: DiskFile> Source<F> {
 
     /// The record that [`Source::step`] found ready.
     pub fn record(&self) -> Option<Record<'_>> {
-        match record::decode_again(&self.buffer[self.used..]) {
+        let nonce = self.segment.as_ref()?.nonce?;
+        match record::decode_again(&self.buffer[self.used..], nonce) {
             Found::Record(record) => Some(record),
             _ => None,
         }
@@ -277,12 +262,12 @@ impl<F: DiskFile> Source<F> {
 
     /// Moves the backend's cursor behind what was taken.
     pub fn settle(&self) {
-        self.track.set_cursor(self.name, self.next);
+        self.track.advance(self.name, self.next);
     }
 
-    /// Moves the backend's cursor behind the whole log.
+    /// Moves the backend's cursor behind the whole log, which is written to no more.
     pub fn finish(&self) {
-        self.track.set_cursor(self.name, LEVEL);
+        self.track.advance(self.name, LEVEL);
     }
 
     /// Gives the bytes that were wanted; fewer than wanted mean that the segment ends there.
@@ -300,10 +285,11 @@ impl<F: DiskFile> Source<F> {
         self.wants = 0;
     }
 
-    /// A piece could not be read: it counts as damaged.
+    /// A piece could not be read: what is left of the segment counts as damaged.
     pub fn unreadable(&mut self, want: &Want<F>) {
-        self.damaged += 1;
+        let before = self.damaged;
         self.leave(&want.segment);
+        self.damaged = self.damaged.max(before + 1);
     }
 
     fn want(&mut self, segment: Arc<Segment<F>>, bound: Bound) -> Want<F> {
@@ -331,55 +317,54 @@ impl<F: DiskFile> Source<F> {
     fn open(&mut self, segment: Arc<Segment<F>>) {
         self.refresh();
         self.at = segment.records_at;
+        self.expected = segment.first;
         self.segment = Some(segment);
-        self.gap = Gap::None;
     }
 
-    /// Goes on to the segment behind this one; whether there is one.
+    /// Goes on to the segment behind this one; whether there is one. What should stand in this one and was not found is
+    /// damaged.
     fn leave(&mut self, segment: &Segment<F>) -> bool {
         match self.track.segment_behind(segment.first) {
             Some(behind) => {
+                self.damaged += self.missing_below(behind.follows);
                 self.next = self.next.max(behind.first);
-                if self.gap == Gap::Garbage {
-                    self.damaged += 1;
-                }
                 self.open(behind);
                 true
             }
             None => {
+                if segment.is_closed() && self.expected != NONE {
+                    let missing = self.missing_below(self.track.known_end.load(Ordering::Acquire));
+                    let is_lost = segment.nonce.is_none();
+                    self.damaged += missing.max(u64::from(is_lost));
+                    self.expected = NONE; // it is counted once
+                }
                 self.refresh(); // what may still be written here is read then
                 false
             }
         }
     }
 
-    /// Whether there are bytes behind this place that must be records: zeros are damage then.
-    fn is_cut_short(&self, segment: &Segment<F>) -> bool {
-        let here = self.at + self.used as u64;
-        match segment.ends_at.load(Ordering::Acquire) {
-            NONE => false,
-            ends_at => here < ends_at && self.used < self.buffer.len(),
-        }
-    }
-
-    /// Passes what is no record, up to what may be one.
-    fn skip(&mut self, gap: Gap, bytes_max: usize) {
-        if self.gap != Gap::Garbage {
-            self.gap = gap;
-        }
+    /// Passes what is no record, up to where the next one may begin; `false` where the records of the segment end.
+    fn skip(&mut self, segment: &Segment<F>, nonce: Nonce) -> bool {
         let rest = &self.buffer[self.used..];
-        match record::candidate(rest, bytes_max, self.is_last_piece) {
-            Some(at) => self.used += at,
-            None => {
-                // Nothing here: on behind it. Pieces begin at multiples of the records' alignment.
-                self.used = self.buffer.len();
-                if self.is_last_piece {
-                    self.buffer.clear();
-                    self.at += self.used as u64;
-                    self.used = 0;
-                }
-            }
+        if let Some(at) = record::candidate(rest, nonce) {
+            self.used += at;
+            return true;
         }
+        let ends_at = segment.ends_at.load(Ordering::Acquire);
+        if ends_at == NONE {
+            return false; // it is written to, and nothing is written behind this
+        }
+        if self.is_last_piece {
+            self.at = ends_at;
+            self.used = 0;
+            self.buffer.clear();
+        } else {
+            // The last bytes may hold a part of a head. Pieces begin at multiples of the records' alignment.
+            let kept = self.buffer.len().saturating_sub(record::HEAD_BYTES) / ALIGN * ALIGN;
+            self.used = kept.max(self.used + ALIGN).min(self.buffer.len());
+        }
+        true
     }
 }
 
@@ -398,8 +383,10 @@ mod tests {
 
     use super::{Bound, Source, Step};
     use crate::spool::disk::DiskFile;
-    use crate::spool::record::{Parts, encode, seal};
+    use crate::spool::record::{Nonce, Parts, encode, seal};
     use crate::spool::track::{NONE, Segment, Track};
+
+    const NONCE: Nonce = Nonce(*b"0123456789abcdef");
 
     struct Bytes(Vec<u8>);
 
@@ -426,12 +413,24 @@ mod tests {
 
     /// A log of these segments, each with the sequence of its first record.
     fn track(segments: Vec<(u64, Vec<u8>)>) -> Arc<Track<Bytes>> {
+        let segments = segments.into_iter();
+        track_of(
+            segments
+                .map(|(first, bytes)| (first, first, NONCE, bytes))
+                .collect(),
+        )
+    }
+
+    /// A log of these segments: the first sequence, that behind the segment before, the nonce and the bytes.
+    fn track_of(segments: Vec<(u64, u64, Nonce, Vec<u8>)>) -> Arc<Track<Bytes>> {
         let track = Track::new(1, 0, vec!["a".into(), "b".into()]);
-        let segments = segments.into_iter().map(|(first, bytes)| {
+        let segments = segments.into_iter().map(|(first, follows, nonce, bytes)| {
             Arc::new(Segment {
                 name: String::new(),
                 first,
                 opened: 0,
+                follows,
+                nonce: Some(nonce),
                 records_at: 0,
                 ends_at: AtomicU64::new(bytes.len() as u64),
                 file: Arc::new(Bytes(bytes)),
@@ -440,6 +439,18 @@ mod tests {
         track.segments.store(Arc::new(segments.collect()));
         track.end.store(NONE - 1, Ordering::Relaxed);
         Arc::new(track)
+    }
+
+    fn parts(body: &[u8]) -> Parts<'_> {
+        Parts {
+            kind: 0,
+            joinable: true,
+            targets: &[0, 0],
+            query: b"db=x",
+            headers: b"",
+            authorization: b"",
+            body,
+        }
     }
 
     fn record(sequence: u64, target: u16) -> Vec<u8> {
@@ -455,7 +466,7 @@ mod tests {
             body: body.as_bytes(),
         };
         encode(&mut out, sequence, &parts);
-        seal(&mut out, sequence + 100, 7);
+        seal(&mut out, NONCE, sequence + 100, 7);
         out
     }
 
@@ -487,6 +498,14 @@ mod tests {
             .collect()
     }
 
+    /// Makes whole records ones of a segment with another nonce.
+    fn renew(bytes: &mut [u8], nonce: Nonce) {
+        let mut at = 0;
+        while at < bytes.len() {
+            at += seal(&mut bytes[at..], nonce, 100, 7);
+        }
+    }
+
     #[test]
     fn each_backend_gets_its_own_in_order_over_segments() {
         let track = track(vec![
@@ -502,7 +521,8 @@ mod tests {
     #[test]
     fn what_a_file_held_before_is_no_record_and_no_damage() {
         let mut reused = segment(100..104);
-        let old = segment(20..40);
+        let mut old = segment(20..40);
+        renew(&mut old, Nonce([7; 16]));
         reused.extend_from_slice(&old[reused.len()..]);
         let (found, damaged) = read(&track(vec![(100, reused)]), 0);
         assert_eq!(found.iter().map(|r| r.0).collect::<Vec<_>>(), [100, 102]);
@@ -541,6 +561,163 @@ mod tests {
                 behind, 4,
                 "seed {seed}: the next segment is whole, {hits} hits"
             );
+        }
+    }
+
+    /// One file that is written again and again. Bodies are whole records of all that it held before, with their
+    /// nonces and at each alignment; and damage hits it. Only what was appended to the segment is read.
+    #[test]
+    fn bodies_that_are_records_of_earlier_segments_are_bodies() {
+        for seed in 0..1500 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let mut dice = |sides: usize| rng.random_range(0..sides);
+            let mut file: Vec<u8> = Vec::new();
+            let mut earlier: Vec<u8> = Vec::new();
+            let (mut first, mut right, mut places) = (0, Vec::new(), Vec::new());
+            let mut nonce = NONCE;
+            for life in 0..4 {
+                nonce = Nonce([u8::try_from(life).unwrap() + 1; 16]);
+                let (mut written, mut next) = (Vec::new(), first + dice(3) as u64);
+                (first, right, places) = (next, Vec::new(), Vec::new());
+                for _ in 0..2 + dice(6) {
+                    let from = dice(earlier.len() + 1);
+                    let mut body = vec![b' '; dice(8)];
+                    body.extend_from_slice(&earlier[from..]);
+                    body.truncate(2000);
+                    let start = written.len();
+                    encode(&mut written, next, &parts(&body));
+                    seal(&mut written[start..], nonce, next + 100, 7);
+                    right.push((next, body));
+                    places.push(start..written.len());
+                    next += 1;
+                }
+                earlier.extend_from_slice(&written);
+                let longer = file.len().max(written.len());
+                file.resize(longer, 0);
+                file[..written.len()].copy_from_slice(&written);
+            }
+            let used = places.last().unwrap().end;
+            let mut hits = Vec::new();
+            for _ in 0..dice(4) {
+                let at = dice(used);
+                let many = 1 + dice(40).min(used - at - 1);
+                // A state may become VOID, which costs the record too, and acceptances are no structure.
+                file[at..at + many]
+                    .iter_mut()
+                    .for_each(|byte| *byte ^= 0x5a);
+                hits.push(at..at + many);
+            }
+            let is_hit = |place: &std::ops::Range<usize>| {
+                let mut hits = hits.iter();
+                hits.any(|hit| hit.start < place.end && place.start < hit.end)
+            };
+            let spared = right
+                .iter()
+                .zip(&places)
+                .filter(|(_, place)| !is_hit(place));
+            let spared: Vec<_> = spared.map(|(record, _)| record.clone()).collect();
+            let end = right.last().unwrap().0 + 1;
+            let track = track_of(vec![(first, first, nonce, file)]);
+            track.known_end.store(end, Ordering::Relaxed);
+            let (found, damaged) = read(&track, 0);
+            for record in &found {
+                assert!(
+                    right.contains(record),
+                    "seed {seed}: {} is invented",
+                    record.0
+                );
+            }
+            for record in &spared {
+                let times = found.iter().filter(|found| *found == record).count();
+                assert_eq!(times, 1, "seed {seed}: {} was not hit", record.0);
+            }
+            assert!(
+                found.windows(2).all(|pair| pair[0].0 < pair[1].0),
+                "seed {seed}"
+            );
+            let lost = right.len() - found.len();
+            assert_eq!(damaged, lost as u64, "seed {seed}: what is lost is counted");
+        }
+    }
+
+    /// What looks like the beginning of a large record costs no more than other bytes.
+    #[test]
+    fn what_is_read_is_linear_in_what_there_is() {
+        let mut lies = Vec::new();
+        encode(&mut lies, 1, &parts(b"x"));
+        seal(&mut lies, Nonce([9; 16]), 1, 1);
+        lies[40..44].copy_from_slice(&900_000_u32.to_le_bytes());
+        let body = lies.repeat(8000);
+        let mut bytes = Vec::new();
+        encode(&mut bytes, 0, &parts(&body));
+        let large = bytes.len();
+        encode(&mut bytes, 1, &parts(b"behind"));
+        seal(&mut bytes, NONCE, 100, 7);
+        seal(&mut bytes[large..], NONCE, 101, 7);
+        bytes[40] ^= 1; // the length of the large one
+        let all = bytes.len();
+        let track = track_of(vec![(0, 0, NONCE, bytes)]);
+        let mut source = Source::new(Arc::clone(&track), 0, 0, 0);
+        let (mut read, mut steps) = (0, 0);
+        loop {
+            steps += 1;
+            match source.step(Bound::ALL) {
+                Step::Ready => {
+                    assert_eq!(source.record().unwrap().parts.body, b"behind");
+                    source.take();
+                }
+                Step::Want(want) => {
+                    let mut buffer = vec![0; want.bytes.min(1 << 22)];
+                    let count = want.segment.file.read_at(&mut buffer, want.at).unwrap();
+                    read += count;
+                    source.fill(&want, &buffer[..count]);
+                }
+                Step::Empty => break,
+            }
+        }
+        assert!(read <= all + (1 << 20), "{read} bytes read of {all}");
+        assert!(steps < 100, "{steps} steps");
+        assert_eq!(source.take_damaged(), 1);
+    }
+
+    /// A segment without a head costs its records, and says so; those around it are read.
+    #[test]
+    fn a_segment_without_a_head_costs_its_records_and_they_are_counted() {
+        let track = track(vec![
+            (0, segment(0..5)),
+            (5, segment(5..9)),
+            (9, segment(9..12)),
+        ]);
+        let mut segments = track.segments.load().to_vec();
+        let lost = &segments[1];
+        segments[1] = Arc::new(Segment {
+            name: String::new(),
+            first: 5,
+            opened: 0,
+            follows: 5,
+            nonce: None,
+            records_at: 0,
+            ends_at: AtomicU64::new(lost.ends_at.load(Ordering::Relaxed)),
+            file: Arc::clone(&lost.file),
+        });
+        track.segments.store(Arc::new(segments));
+        let (found, damaged) = read(&track, 0);
+        assert_eq!(found.iter().map(|r| r.0).collect::<Vec<_>>(), [0, 2, 4, 10]);
+        assert_eq!(damaged, 4);
+    }
+
+    /// A log that is known to reach further than its last segment does.
+    #[test]
+    fn what_a_power_cut_took_of_the_last_segment_is_counted() {
+        for bytes in [Vec::new(), vec![0; 4096], segment(0..3)] {
+            let records = match bytes.iter().any(|&byte| byte != 0) {
+                true => 3,
+                false => 0,
+            };
+            let track = track(vec![(0, bytes)]);
+            track.known_end.store(7, Ordering::Relaxed);
+            let (_, damaged) = read(&track, 0);
+            assert_eq!(damaged, 7 - records);
         }
     }
 }

@@ -127,7 +127,7 @@ mod tests {
         let all = log.syncing(0, 3);
         log.synced(&all);
         assert_eq!(files(&mut log, 0, 3), 1, "the open one");
-        log.save(&[Mark::default()]).unwrap();
+        log.save(&[Mark::default()], 0).unwrap();
         let marks = log.syncing(3, 3);
         assert!(marks.has_work() && !log.has_safe_marks());
         log.synced(&marks);

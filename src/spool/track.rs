@@ -4,10 +4,14 @@
 //! backend writes that backend's cursor. Readers hold a segment's file, so it may be removed under
 //! them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+
+use crate::spool::cursors::Progress;
+use crate::spool::disk::DiskFile;
+use crate::spool::record::Nonce;
 
 /// A cursor of a backend that is level: its owner's ledger knows where it stands.
 pub const LEVEL: u64 = u64::MAX;
@@ -23,6 +27,10 @@ pub struct Segment<F> {
     pub first: u64,
     /// The order of its first record; 0 where that is unknown.
     pub opened: u64,
+    /// The sequence behind the last record that was written to the segment before it.
+    pub follows: u64,
+    /// The secret of its records; `None` where its head is damaged, so that they cannot be read.
+    pub nonce: Option<Nonce>,
     /// Where its records begin.
     pub records_at: u64,
     /// Where they end; [`NONE`] while it is written to.
@@ -45,6 +53,9 @@ pub struct Cursor {
     pub next: AtomicU64,
     /// It has everything of the whole run that is older than this order: see [`Track::had`].
     pub had: AtomicU64,
+    /// A start after a kill resumes at this order: what is older the backend has accepted. Not saved: see
+    /// `resume`.
+    resume_at: AtomicU64,
     /// Records it was owed when the log was adopted.
     pub records: AtomicU64,
     /// The same in bytes of bodies.
@@ -72,6 +83,10 @@ pub struct Track<F> {
     level_from: AtomicU64,
     /// One per name.
     pub cursors: Vec<Cursor>,
+    /// The sequence behind the last record that is known to be on disk; 0 where that is not known.
+    pub known_end: AtomicU64,
+    /// The file that holds the progress of replay, once there is one.
+    progress: OnceLock<Arc<F>>,
 }
 
 impl<F> Track<F> {
@@ -80,6 +95,7 @@ impl<F> Track<F> {
         let level = |_: &String| Cursor {
             next: AtomicU64::new(LEVEL),
             had: AtomicU64::new(0),
+            resume_at: AtomicU64::new(0),
             records: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         };
@@ -93,7 +109,14 @@ impl<F> Track<F> {
             level_from: AtomicU64::new(0),
             undecided: AtomicU64::new(NONE),
             undecided_sequence: AtomicU64::new(NONE),
+            known_end: AtomicU64::new(0),
+            progress: OnceLock::new(),
         }
+    }
+
+    /// Has the progress of replay kept in the file of the cursors from now on.
+    pub fn keep_progress_in(&self, file: &Arc<F>) {
+        let _is_kept_there_already = self.progress.set(Arc::clone(file));
     }
 
     /// How far it can be read: the sequence behind the last record. Read this before
@@ -148,6 +171,19 @@ impl<F> Track<F> {
         self.cursors[name].had.fetch_max(order, Ordering::AcqRel);
     }
 
+    /// The order from which a backend is to be sent records of this log: older ones it has.
+    pub fn from_order(&self, name: usize) -> u64 {
+        let resume_at = self.cursors[name].resume_at.load(Ordering::Acquire);
+        self.had(name).max(resume_at)
+    }
+
+    /// The backend has accepted everything of the run that is older than `order`.
+    pub fn resume_at(&self, name: usize, order: u64) {
+        self.cursors[name]
+            .resume_at
+            .fetch_max(order, Ordering::AcqRel);
+    }
+
     /// Says from where a backend that is level may lack something after a kill.
     pub fn publish_level(&self, from: u64) {
         self.level_from.store(from, Ordering::Release);
@@ -167,7 +203,25 @@ impl<F> Track<F> {
     pub fn level(&self, name: usize) {
         self.set_cursor(name, LEVEL);
     }
+}
 
+impl<F: DiskFile> Track<F> {
+    /// Moves a backend's cursor to `next`, and says so on file: a kill does not forget it. Once per request of a
+    /// replay.
+    pub fn advance(&self, name: usize, next: u64) {
+        if self.cursors[name].next.swap(next, Ordering::AcqRel) == next {
+            return;
+        }
+        if let Some(file) = self.progress.get() {
+            let had = self.had(name);
+            let progress = Progress { next, had };
+            // A disk that does not take it costs a replay of what the backend has.
+            let _is_sent_again = progress.save(&**file, name, self.names.len());
+        }
+    }
+}
+
+impl<F> Track<F> {
     /// The segment that holds `sequence`, or else the first one behind it.
     pub fn segment_of(&self, sequence: u64) -> Option<Arc<Segment<F>>> {
         let segments = self.segments.load();

@@ -14,7 +14,7 @@ use std::task::{Poll, Waker};
 
 use futures_lite::future::poll_fn;
 
-use crate::backend::pool::Shared;
+use crate::backend::shared::Shared;
 use crate::clock::Moment;
 use crate::engine::datagram::Outlet;
 use crate::events::Event;

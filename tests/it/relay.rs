@@ -116,7 +116,8 @@ impl Relay {
         relay
     }
 
-    fn run(command: &mut Command) -> Result<Self, Refused> {
+    /// A relay that is started by this command, if it comes up.
+    pub(crate) fn run(command: &mut Command) -> Result<Self, Refused> {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (mut addresses, mut udp, mut said) = (Vec::new(), Vec::new(), String::new());
@@ -208,7 +209,8 @@ impl Relay {
     }
 }
 
-fn command() -> Command {
+/// A command that starts a relay on free ports.
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_influxdb-relay"));
     command.env("RELAY_ADMIN_BIND_ADDR", "127.0.0.1:0");
     command

@@ -166,6 +166,18 @@ impl Site {
         assert_eq!(relay.wait().code(), Some(0));
     }
 
+    /// SIGTERM; it may cut what takes too long.
+    pub(crate) fn end(&mut self) {
+        let relay = self.relay.take().unwrap();
+        relay.term();
+        assert!(relay.wait().code().is_some(), "no signal ended it");
+    }
+
+    /// SIGHUP; returns once the reload has ended.
+    pub(crate) fn reload(&self) {
+        self.relay.as_ref().unwrap().reload();
+    }
+
     /// What it has logged since its start.
     pub(crate) fn said(&self) -> String {
         self.relay.as_ref().unwrap().said()

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -43,6 +43,7 @@ struct Shelf {
     hanging: Mutex<bool>,
     hang_ends: Condvar,
     pings: AtomicUsize,
+    away_ms: AtomicU64,
 }
 
 #[derive(Default)]
@@ -90,6 +91,7 @@ impl Store {
             hanging: Mutex::new(false),
             hang_ends: Condvar::new(),
             pings: AtomicUsize::new(0),
+            away_ms: AtomicU64::new(0),
         });
         Self {
             address: own_address(),
@@ -158,6 +160,12 @@ impl Store {
         self.shelf.hang_ends.notify_all();
     }
 
+    /// It is so far away: each of its answers takes so long.
+    pub(crate) fn is_away(&self, span: Duration) {
+        let ms = u64::try_from(span.as_millis()).unwrap();
+        self.shelf.away_ms.store(ms, Ordering::SeqCst);
+    }
+
     /// How often it was asked whether it is there.
     pub(crate) fn pings(&self) -> usize {
         self.shelf.pings.load(Ordering::SeqCst)
@@ -212,6 +220,7 @@ impl Shelf {
             let seen = request(&mut reader)?;
             let is_ping = seen.head.starts_with("GET") && !seen.head.contains(" /query");
             self.pings.fetch_add(usize::from(is_ping), Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(self.away_ms.load(Ordering::SeqCst)));
             let has_waited = self.wait_while_hanging();
             if is_ping {
                 stream

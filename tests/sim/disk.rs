@@ -84,8 +84,8 @@ impl SimFile {
         let state = &mut *self.state.lock().unwrap();
         // Where records are, not in the zeros behind them.
         let used = state.bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
-        if used > 400 {
-            let at = 300 + dice(used - 300);
+        if used > 2148 {
+            let at = 2048 + dice(used - 2048);
             let bit = 1 << dice(8);
             state.bytes[at] ^= bit;
             if at < state.durable.len() {

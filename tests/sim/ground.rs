@@ -112,15 +112,17 @@ impl Ground for SimGround {
 
 /// What a reader without a checksum would see: every record seems right.
 fn forge_checksums(bytes: &mut [u8]) {
+    let number = |bytes: &[u8], at: usize| {
+        usize::try_from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())).unwrap()
+    };
     let mut at = 0;
-    while at + 56 <= bytes.len() {
+    while at + 96 <= bytes.len() {
         let is_record = &bytes[at..at + 4] == b"KEPT" || &bytes[at..at + 4] == b"VOID";
-        let length = usize::try_from(u32::from_le_bytes(
-            bytes[at + 8..at + 12].try_into().unwrap(),
-        ))
-        .unwrap();
-        if is_record && length >= 56 && at + length <= bytes.len() {
-            let sum = crc32c::crc32c(&bytes[at + 8..at + length]);
+        let length = number(bytes, at + 40);
+        if is_record && length >= 96 && at + length <= bytes.len() {
+            let head_sum = crc32c::crc32c(&bytes[at + 24..at + 88]);
+            bytes[at + 88..at + 92].copy_from_slice(&head_sum.to_le_bytes());
+            let sum = crc32c::crc32c(&bytes[at + 24..at + length]);
             bytes[at + 4..at + 8].copy_from_slice(&sum.to_le_bytes());
             at += length;
         } else {

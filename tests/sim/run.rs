@@ -13,12 +13,13 @@ use influxdb_relay::replay::catch_up::{self, Rules};
 use influxdb_relay::replay::ground::Corpse;
 use influxdb_relay::spool::archive::agree;
 use influxdb_relay::spool::board::{Board, Mode};
-use influxdb_relay::spool::cursors::{self, Cursors, Mark};
+use influxdb_relay::spool::cursors::{self, Cursors};
 use influxdb_relay::spool::disk::DiskFile;
 use influxdb_relay::spool::door;
 use influxdb_relay::spool::keeper::Keeper;
 use influxdb_relay::spool::letting_go::old_mark_of;
 use influxdb_relay::spool::log::Log;
+use influxdb_relay::spool::resume::resume;
 use influxdb_relay::spool::segment::{Head, HeadFound};
 use influxdb_relay::spool::track::{LEVEL, NONE, Segment, Track};
 
@@ -92,6 +93,8 @@ pub(crate) enum Plant {
     EachLogAlone,
     /// A sync does nothing.
     NoSync,
+    /// An acceptance is on file before the backend has answered.
+    AcceptedBeforeAnswer,
 }
 
 /// What came of a schedule.
@@ -159,7 +162,7 @@ const SYNC_MAX: Duration = Duration::from_millis(2);
 
 const TURNS: usize = 1500;
 const TURNS_TO_HEAL: usize = 60_000;
-const SEGMENT_BYTES: u64 = 2048;
+const SEGMENT_BYTES: u64 = 4096;
 
 /// Runs the schedule of this seed.
 pub(crate) fn simulate(seed: u64, faults: Faults, plant: Plant) -> Verdict {
@@ -236,7 +239,9 @@ impl Scene {
         self.disks.sort_by_key(|disk| (disk.0, disk.1));
         let old: Vec<_> = self.disks.iter().filter_map(reopen).collect();
         if self.plant != Plant::EachLogAlone {
-            agree(&old.iter().collect::<Vec<_>>());
+            let old: Vec<_> = old.iter().collect();
+            agree(&old);
+            resume(&old);
         }
         for desk in &board.desks {
             if !old.is_empty() {
@@ -292,6 +297,11 @@ impl Scene {
     fn spawn_shards(&self, start: &Start) {
         for (shard, keeper) in start.keepers.iter().enumerate() {
             let (common, own) = (Rc::clone(&self.common), Rc::clone(keeper));
+            // A turn may take long: then the planted bug shows.
+            let turn = match self.plant {
+                Plant::AnswerBeforeFlush => 3000,
+                _ => 100,
+            };
             let skew = match self.plant {
                 Plant::NoOrder => shard as u64 * 40_000_000,
                 _ => 0,
@@ -301,7 +311,7 @@ impl Scene {
                     own.dirty().await;
                     let now = common.now.get();
                     own.flush(now + skew, now / 1_000_000);
-                    common.rest(Duration::from_micros(common.dice(100))).await;
+                    common.rest(Duration::from_micros(common.dice(turn))).await;
                 }
             });
             let (common, own) = (Rc::clone(&self.common), Rc::clone(keeper));
@@ -366,7 +376,7 @@ impl Scene {
                 let files = disk.2.files();
                 let file = files.get(cursors::FILE)?;
                 let newest = cursors::newest(&file.contents(), track.names.len());
-                let cursors = Cursors::new(file.clone(), newest.as_ref());
+                let cursors = Cursors::new(Arc::new(file.clone()), newest.as_ref());
                 Some((Arc::clone(track), cursors))
             })
             .collect();
@@ -379,7 +389,7 @@ impl Scene {
                     let marks: Vec<_> = (0..track.names.len())
                         .map(|name| old_mark_of(track, name))
                         .collect();
-                    if cursors.save(&marks).is_ok() && cursors.syncing().sync().is_ok() {
+                    if cursors.save(&marks, 0).is_ok() && cursors.syncing().sync().is_ok() {
                         cursors.synced();
                     }
                 }
@@ -702,18 +712,32 @@ fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>
     let mut segments = Vec::new();
     for (name, file) in files.iter().filter(|(name, _)| name.ends_with(".seg")) {
         let contents = file.contents();
-        if let HeadFound::Head(head, at) = Head::decode(&contents) {
-            names.get_or_insert((head.names, at));
-        }
         let first = u64::from_str_radix(name.strip_suffix(".seg").unwrap(), 16).unwrap();
-        segments.push((first, name.clone(), contents.len(), file.clone()));
+        let (mut follows, mut nonce, mut begin) = (first, None, 0);
+        if let HeadFound::Head {
+            head, records_at, ..
+        } = Head::decode(&contents)
+            && head.first == first
+        {
+            (follows, nonce, begin) = (head.follows, Some(head.nonce), records_at as u64);
+            names.get_or_insert(head.names);
+        }
+        segments.push(Arc::new(Segment {
+            name: name.clone(),
+            first,
+            opened: 0,
+            follows,
+            nonce,
+            records_at: begin,
+            ends_at: AtomicU64::new(contents.len() as u64),
+            file: Arc::new(file.clone()),
+        }));
     }
-    let (names, records_at) = names?;
+    let names = names?;
     let count = names.len();
     let track = Track::new(*run, *shard, names);
     let saved = files.get(cursors::FILE).map(SimFile::contents);
-    let marks = saved.and_then(|saved| cursors::newest(&saved, count));
-    let marks = marks.map_or_else(|| vec![Mark::default(); count], |newest| newest.marks);
+    let marks = cursors::standing(&saved.unwrap_or_default(), count);
     for (name, mark) in marks.iter().enumerate() {
         track.set_cursor(name, mark.next);
         track.has_had(name, mark.had);
@@ -721,17 +745,10 @@ fn reopen((run, shard, disk): &(u64, u32, SimDisk)) -> Option<Arc<Track<SimFile>
     if marks.iter().all(|mark| mark.next == LEVEL) {
         return None;
     }
-    let segments = segments.into_iter().map(|(first, name, bytes, file)| {
-        Arc::new(Segment {
-            name,
-            first,
-            opened: 0,
-            records_at: records_at as u64,
-            ends_at: AtomicU64::new(bytes as u64),
-            file: Arc::new(file),
-        })
-    });
-    track.segments.store(Arc::new(segments.collect()));
+    track.segments.store(Arc::new(segments));
     track.end.store(NONE - 1, Ordering::Relaxed);
+    if let Some(file) = files.get(cursors::FILE) {
+        track.keep_progress_in(&Arc::new(file.clone()));
+    }
     Some(Arc::new(track))
 }

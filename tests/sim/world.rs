@@ -233,6 +233,9 @@ fn send(
         while lanes[backend].served.get() < number {
             own.rest(Duration::from_micros(50)).await;
         }
+        if let (Some(sequence), Plant::AcceptedBeforeAnswer) = (sequence, own.plant) {
+            keeper.heard(sequence, BackendId(backend), Heard::Accepted);
+        }
         let sent = match own.backends[backend].health.get() {
             Health::Down => Sent::Away { timed_out: false },
             _ => own.exchange(backend, &body).await,

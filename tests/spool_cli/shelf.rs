@@ -115,11 +115,11 @@ impl Shelf {
             next,
             ..Mark::default()
         });
-        let mut cursors = Cursors::new(PlaceFile::from(file), None);
-        cursors.save(&[Mark::default(); 2]).unwrap();
+        let mut cursors = Cursors::new(Arc::new(PlaceFile::from(file)), None);
+        cursors.save(&[Mark::default(); 2], 0).unwrap();
         cursors.syncing();
         cursors.synced();
-        cursors.save(&marks).unwrap(); // in another place
+        cursors.save(&marks, 0).unwrap(); // in another place
     }
 
     /// Buries one letter for `backend`.
@@ -227,6 +227,6 @@ pub(super) fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
 /// Where the record with this body begins in a file: its head ends in targets for `a` and `b`, the
 /// query of [`line`] and its credentials.
 pub(super) fn record_at(path: &Path, body: &str) -> usize {
-    let before = 56 + BOTH.len() + "db=x&precision=s".len() + "Basic c2VjcmV0".len();
+    let before = 96 + BOTH.len() + "db=x&precision=s".len() + "Basic c2VjcmV0".len();
     find(path, body.as_bytes()) - before
 }

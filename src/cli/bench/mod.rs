@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::duration;
 use super::poll;
 use crate::boot::kernel;
+use crate::cli::say;
 use crate::limits::tools::{BENCH_CONNECTIONS_MAX, BENCH_LINES_MAX};
 use drive::{Drive, Lane, Pace};
 use load::Load;
@@ -85,11 +86,6 @@ pub struct BenchArgs {
 }
 
 /// Runs the load and says what came of it. Exit code 1 is wrong arguments, 2 is nobody there.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "speaks to the operator"
-)]
 pub fn run(args: &BenchArgs) -> ExitCode {
     kernel::raise_descriptors();
     let lanes = match are_udp(&args.targets) {
@@ -100,7 +96,7 @@ pub fn run(args: &BenchArgs) -> ExitCode {
     let lanes = match lanes {
         Ok(lanes) => lanes,
         Err(why) => {
-            eprintln!("influxdb-relay bench: {why}");
+            say::error(format_args!("influxdb-relay bench: {why}"));
             return ExitCode::from(1);
         }
     };
@@ -114,13 +110,13 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         Ok((Some(seconds), drive)) => (seconds, drive),
         Ok((None, _)) => {
             let targets = args.targets.join(" ");
-            eprintln!(
+            say::error(format_args!(
                 "influxdb-relay bench: no connection to {targets}; is it running, and is the port right?"
-            );
+            ));
             return ExitCode::from(2);
         }
         Err(error) => {
-            eprintln!("influxdb-relay bench: {error}");
+            say::error(format_args!("influxdb-relay bench: {error}"));
             return ExitCode::from(2);
         }
     };
@@ -133,12 +129,11 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         seed,
         seconds,
     };
-    if args.json {
-        println!("{}", drive.tally.to_json(&frame));
-    } else {
-        print!("{}", drive.tally.to_text(&frame));
-    }
-    ExitCode::SUCCESS
+    let page = match args.json {
+        true => format!("{}\n", drive.tally.to_json(&frame)),
+        false => drive.tally.to_text(&frame),
+    };
+    say::output(&page, ExitCode::SUCCESS)
 }
 
 /// The targets with what goes to each, or the first thing that is wrong with the arguments.

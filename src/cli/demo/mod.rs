@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{load, poll};
+use crate::cli::say;
 use account::Account;
 use cast::{Backend, Relay, free_address, has_influxd, rest};
 use crowd::Crowd;
@@ -39,28 +40,26 @@ pub struct DemoArgs {
 }
 
 /// Plays it. Exit code 0 only if every acknowledged point is in both backends.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "speaks to the operator"
-)]
 pub fn run(args: &DemoArgs) -> ExitCode {
     let folder = std::env::temp_dir().join(format!("influxdb-relay-demo-{}", std::process::id()));
     let played = fs::create_dir(&folder).and_then(|()| play(args, &folder));
     let _left_behind = fs::remove_dir_all(&folder);
     match played {
         Ok(account) => {
-            print!("\n{}", account.words());
+            let words = format!("\n{}", account.words());
             if account.adds_up() {
-                println!("every acknowledged point is in both backends");
-                ExitCode::SUCCESS
+                let words = words + "every acknowledged point is in both backends\n";
+                say::output(&words, ExitCode::SUCCESS)
             } else {
-                eprintln!("influxdb-relay demo: acknowledged points are missing");
+                let _the_rest_is_said = say::output(&words, ExitCode::from(1));
+                say::error(format_args!(
+                    "influxdb-relay demo: acknowledged points are missing"
+                ));
                 ExitCode::from(1)
             }
         }
         Err(why) => {
-            eprintln!("influxdb-relay demo: {why}");
+            say::error(format_args!("influxdb-relay demo: {why}"));
             ExitCode::from(2)
         }
     }

@@ -15,6 +15,7 @@ use super::datagrams::Mailbox;
 use super::duration;
 use super::poll::{self, Nanos, Poll, Ready, Trigger};
 use crate::boot::kernel;
+use crate::cli::say;
 use crate::limits::ACCEPT_REST;
 use crate::limits::tools::{SINK_DATAGRAMS_PER_TURN, TOOL_READ_BYTES};
 use client::{Client, Fate};
@@ -47,27 +48,22 @@ pub struct SinkArgs {
 }
 
 /// Runs until SIGTERM or SIGINT. Exit code 2 says that it could not start, or not go on.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "speaks to the operator"
-)]
 pub fn run(args: &SinkArgs) -> ExitCode {
     kernel::raise_descriptors();
     let mut sink = match Sink::open(args) {
         Ok(sink) => sink,
         Err(why) => {
-            eprintln!("influxdb-relay sink: {why}");
+            say::error(format_args!("influxdb-relay sink: {why}"));
             return ExitCode::from(2);
         }
     };
-    for line in &sink.greeting {
-        println!("{line}");
-    }
+    let greeting = sink.greeting.iter().map(|line| format!("{line}\n"));
+    // It goes on where nobody reads that.
+    let _unheard = say::output(&greeting.collect::<String>(), ExitCode::SUCCESS);
     match sink.serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("influxdb-relay sink: {error}");
+            say::error(format_args!("influxdb-relay sink: {error}"));
             ExitCode::from(2)
         }
     }

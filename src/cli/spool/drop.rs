@@ -8,13 +8,21 @@ use super::look::{self, Log};
 use super::owed::Owed;
 use super::words::on_one_line;
 use super::{DropArgs, EXIT_WRONG, Stop};
+use crate::http::target::encode;
 use crate::spool::archive::Archive;
 use crate::spool::old_log::DONE;
+use crate::spool::unusable::Unusable;
 
 pub(super) fn run(args: &DropArgs, out: &mut impl Write) -> Result<u8, Stop> {
     let dir = &args.place.dir;
     look::must_be_there(dir)?;
-    let mut archive = Archive::open(dir)?;
+    let mut archive = Archive::open(dir).map_err(|why| match why {
+        Unusable::Locked(path) if !args.dead => Stop::Live {
+            path,
+            backend: escaped(&args.backend),
+        },
+        why => why.into(),
+    })?;
     let logs: Vec<Log> = archive.logs.iter().map(Log::of).collect();
     look::must_know(dir, &logs, &args.backend)?;
     if args.dead {
@@ -45,6 +53,13 @@ pub(super) fn run(args: &DropArgs, out: &mut impl Write) -> Result<u8, Stop> {
     must_be_saved(args)?;
     writeln!(out, "dropped {whose}")?;
     Ok(0)
+}
+
+/// A name as it stands in a query.
+fn escaped(name: &str) -> String {
+    let mut out = Vec::new();
+    encode(name, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn would(whose: &str, out: &mut impl Write) -> Result<u8, Stop> {

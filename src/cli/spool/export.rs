@@ -13,8 +13,10 @@ use std::io::{self, Write};
 use super::letters::{self, Letters, Line};
 use super::look::{Log, Spool};
 use super::owed::Owed;
-use super::words::{self, Plain, is_lines, is_remote_write, on_one_line, time_shown};
+use super::words::{self, Plain, is_lines, is_remote_write, on_one_line};
 use super::{ExportArgs, Stop};
+use crate::cli::say;
+use crate::clock::time_shown;
 use crate::spool::dead_letter::DeadLetter;
 use crate::spool::record::Record;
 
@@ -59,7 +61,7 @@ impl Skipped {
             ),
         ] {
             if count > 0 {
-                eprintln!("influxdb-relay spool: {count} {words}");
+                say::error(format_args!("influxdb-relay spool: {count} {words}"));
             }
         }
     }

@@ -9,8 +9,10 @@ use serde::{Serialize, Serializer};
 use super::letters::{self, Letters, Line};
 use super::look::{Log, Spool};
 use super::walk::{Met, Walk};
-use super::words::{on_one_line, time_shown};
+use super::words::on_one_line;
 use super::{ListArgs, Stop};
+use crate::cli::say;
+use crate::clock::time_shown;
 
 /// What is printed.
 #[derive(Serialize)]
@@ -91,7 +93,9 @@ pub(super) fn run(args: &ListArgs, out: &mut impl Write) -> Result<u8, Stop> {
         print(&page, out)?;
     }
     if page.logs.iter().any(|log| log.damaged > 0) {
-        eprintln!("influxdb-relay spool: something is damaged: `spool verify` says where");
+        say::error(format_args!(
+            "influxdb-relay spool: something is damaged: `spool verify` says where"
+        ));
     }
     Ok(0)
 }
@@ -110,7 +114,7 @@ fn count(log: &Log, backends: &mut BTreeMap<String, BackendRow>) -> LogRow {
         damaged: 0,
     };
     let mut owing = vec![Owing::default(); log.names.len()];
-    let mut walk = Walk::new(&log.pieces, 0);
+    let mut walk = Walk::new(log, 0);
     loop {
         match walk.step() {
             Met::End => break,

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use super::{Stop, letters};
+use crate::cli::say;
 use crate::spool::archive::{self, Archive};
 use crate::spool::old_log::{self, OldLog};
-use crate::spool::record::Record;
+use crate::spool::record::{Nonce, Record};
 
 /// One log.
 pub(super) struct Log {
@@ -20,6 +22,8 @@ pub(super) struct Log {
     pub(super) cursors: Vec<u64>,
     /// The order below which it has everything of the run.
     pub(super) had: Vec<u64>,
+    /// The sequence behind the last record that is known to be on disk; 0 where that is not known.
+    pub(super) known_end: u64,
     /// Its segments, oldest first.
     pub(super) pieces: Vec<Piece>,
 }
@@ -30,7 +34,11 @@ pub(super) struct Piece {
     pub(super) path: PathBuf,
     /// The sequence of its first record.
     pub(super) first: u64,
-    /// Where its records begin; 0 where that is to be found out.
+    /// The sequence behind the last record that was written to the segment before it.
+    pub(super) follows: u64,
+    /// The secret of its records; `None` where its head is damaged.
+    pub(super) nonce: Option<Nonce>,
+    /// Where its records begin; 0 where its head is damaged.
     pub(super) records_at: u64,
 }
 
@@ -49,9 +57,9 @@ impl Spool {
         must_be_there(dir)?;
         let in_use = archive::is_locked(dir);
         if in_use {
-            eprintln!(
+            say::error(format_args!(
                 "influxdb-relay spool: in use by a running relay: what is shown may be a moment old"
-            );
+            ));
         }
         let mut logs: Vec<Log> = Archive::look(dir)?.logs.iter().map(Log::of).collect();
         for (run, shard, folder) in archive::folders(dir)? {
@@ -77,7 +85,13 @@ impl Spool {
 /// The spool's folder is there.
 pub(super) fn must_be_there(dir: &Path) -> Result<(), Stop> {
     if dir.is_dir() {
-        return Ok(());
+        return match archive::is_spool(dir) {
+            true => Ok(()),
+            false => Err(Stop::Wrong(format!(
+                "{}: there is no spool in this folder: give --dir what [spool] dir says",
+                dir.display()
+            ))),
+        };
     }
     let dir = dir.display();
     Err(Stop::Wrong(format!(
@@ -112,6 +126,8 @@ impl Log {
         let pieces = segments.iter().map(|segment| Piece {
             path: log.folder().join(&segment.name),
             first: segment.first,
+            follows: segment.follows,
+            nonce: segment.nonce,
             records_at: segment.records_at,
         });
         Self {
@@ -119,8 +135,11 @@ impl Log {
             run: track.run,
             shard: track.shard,
             cursors: (0..track.names.len()).map(|i| track.cursor(i)).collect(),
-            had: (0..track.names.len()).map(|i| track.had(i)).collect(),
+            had: (0..track.names.len())
+                .map(|i| track.from_order(i))
+                .collect(),
             names: track.names.clone(),
+            known_end: track.known_end.load(Ordering::Relaxed),
             pieces: pieces.collect(),
         }
     }
@@ -135,9 +154,14 @@ impl Log {
             let entry = entry.map_err(|why| Stop::disk(&folder, why))?;
             if let Some(first) = old_log::parse_segment(&entry.file_name().to_string_lossy()) {
                 let path = entry.path();
+                if fs::File::open(&path).is_ok_and(|file| old_log::is_blank(&file)) {
+                    continue; // nothing was ever written to it
+                }
                 pieces.push(Piece {
                     path,
                     first,
+                    follows: first,
+                    nonce: None,
                     records_at: 0,
                 });
             }
@@ -150,6 +174,7 @@ impl Log {
             names: Vec::new(),
             cursors: Vec::new(),
             had: Vec::new(),
+            known_end: 0,
             pieces,
         };
         Ok(Some(log).filter(|log| !log.pieces.is_empty()))

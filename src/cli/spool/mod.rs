@@ -9,14 +9,13 @@
 //! Only `drop` changes anything, and only it takes the spool's lock. Whatever is shown is without
 //! credentials. Everything is read piece by piece: one record at a time is in memory.
 
-#![allow(clippy::print_stderr)] // the operator reads it
-
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::serve::{EXIT_START, EXIT_WRONG};
 use crate::boot::kernel;
+use crate::cli::say;
 use crate::limits::tools::SHOW_RECORDS;
 use crate::spool::unusable::Unusable;
 
@@ -132,6 +131,17 @@ enum Stop {
     /// The spool cannot be used.
     #[error(transparent)]
     Unusable(#[from] Unusable),
+    /// A relay runs on it: what it owes is dropped by itself.
+    #[error(
+        "{path}: another relay uses this spool: ask it to drop what it owes, with POST /admin/flush?backend={backend} at its \
+         admin address, or stop it first"
+    )]
+    Live {
+        /// The spool.
+        path: String,
+        /// Whose debt, as it stands in a query.
+        backend: String,
+    },
     /// A file cannot be read, written or removed.
     #[error("{path}: {why}: see that you may read and write it, and that the disk is well")]
     Disk {
@@ -171,7 +181,7 @@ pub fn run(args: &SpoolArgs) -> ExitCode {
     match &stop {
         // Whoever read it has seen enough.
         Stop::Output(why) if why.kind() == ErrorKind::BrokenPipe => {}
-        stop => eprintln!("influxdb-relay spool: {stop}"),
+        stop => say::error(format_args!("influxdb-relay spool: {stop}")),
     }
     ExitCode::from(match (&stop, &args.verb) {
         (Stop::Wrong(_), _) => EXIT_WRONG,

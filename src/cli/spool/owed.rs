@@ -3,6 +3,7 @@
 
 use super::look::Log;
 use super::walk::{Met, Walk};
+use crate::cli::say;
 use crate::spool::record::Record;
 
 /// The way through all logs.
@@ -52,7 +53,7 @@ impl<'a> Owed<'a> {
                 self.next += 1;
                 let mut stream = Stream {
                     log,
-                    walk: Walk::new(&log.pieces, log.owed_from(self.wanted)),
+                    walk: Walk::new(log, log.owed_from(self.wanted)),
                     order: 0,
                 };
                 if stream.advance(self.wanted, &mut self.damaged) {
@@ -70,10 +71,10 @@ impl<'a> Owed<'a> {
     /// Tells the operator of what could not be read.
     pub(super) fn say_damaged(&self) {
         if self.damaged > 0 {
-            eprintln!(
+            say::error(format_args!(
                 "influxdb-relay spool: {} places are damaged and left out: `spool verify` says where",
                 self.damaged
-            );
+            ));
         }
     }
 }

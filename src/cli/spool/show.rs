@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use super::letters::{self, Letters, Line};
 use super::look::{Log, Spool};
 use super::owed::Owed;
-use super::words::{self, Plain, body_shown, on_one_line, time_shown};
+use super::words::{self, Plain, body_shown, on_one_line};
 use super::{ShowArgs, Stop};
+use crate::clock::time_shown;
 use crate::spool::record::Record;
 
 pub(super) fn run(args: &ShowArgs, out: &mut impl Write) -> Result<u8, Stop> {

@@ -11,7 +11,6 @@ use super::letters::{self, LetterFile, Letters, Line};
 use super::look::{Log, Piece, Spool};
 use super::walk::{Gap, Met, Walk, Why};
 use super::{EXIT_DAMAGED, Stop, VerifyArgs};
-use crate::limits::tools::TOOL_READ_BYTES;
 use crate::spool::{cursors, old_log};
 
 pub(super) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<u8, Stop> {
@@ -19,11 +18,7 @@ pub(super) fn run(args: &VerifyArgs, out: &mut impl Write) -> Result<u8, Stop> {
     let mut sum = Sum::default();
     for log in &spool.logs {
         for piece in &log.pieces {
-            let is_last = log
-                .pieces
-                .last()
-                .is_some_and(|last| last.path == piece.path);
-            verify_head(piece, is_last, &mut sum, out)?;
+            verify_head(piece, &mut sum, out)?;
         }
         verify_records(log, &mut sum, out)?;
         verify_cursors(log, &mut sum, out)?;
@@ -70,44 +65,27 @@ impl Sum {
     }
 }
 
-fn verify_head(
-    piece: &Piece,
-    is_last: bool,
-    sum: &mut Sum,
-    out: &mut impl Write,
-) -> Result<(), Stop> {
+/// Says which copies of a head are damaged. A head without a whole copy costs the records, which are said with them.
+fn verify_head(piece: &Piece, sum: &mut Sum, out: &mut impl Write) -> Result<(), Stop> {
     let path = &piece.path;
     let file = match File::open(path) {
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()), // gone meanwhile
         file => file.map_err(|why| Stop::disk(path, why))?,
     };
     sum.segments += 1;
-    if old_log::read_head(&file, path)?.is_some() {
-        return Ok(());
+    if let Some(found) = old_log::read_head(&file, path)?
+        && found.damaged > 0
+    {
+        let damaged = found.damaged;
+        let words =
+            format!("at 0: {damaged} of 4 copies of its head are damaged: the others are read");
+        sum.damaged(path, &words, out)?;
     }
-    if is_last && is_all_zeros(file).map_err(|why| Stop::disk(path, why))? {
-        return Ok(sum.torn(path, "at 0: torn tail, no damage: nothing was written", out)?);
-    }
-    let words = match piece.records_at {
-        0 => "at 0: its head is damaged, and no other says whose its records are: none is replayed",
-        _ => "at 0: its head is damaged; its records are read all the same",
-    };
-    Ok(sum.damaged(path, words, out)?)
-}
-
-fn is_all_zeros(mut file: File) -> io::Result<bool> {
-    let mut buffer = vec![0; TOOL_READ_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(true),
-            count if buffer[..count].iter().any(|&byte| byte != 0) => return Ok(false),
-            _ => {}
-        }
-    }
+    Ok(())
 }
 
 fn verify_records(log: &Log, sum: &mut Sum, out: &mut impl Write) -> io::Result<()> {
-    let mut walk = Walk::new(&log.pieces, 0);
+    let mut walk = Walk::new(log, 0);
     loop {
         match walk.step() {
             Met::End => return Ok(()),
@@ -123,6 +101,12 @@ fn verify_records(log: &Log, sum: &mut Sum, out: &mut impl Write) -> io::Result<
 fn say_gap(gap: &Gap, sum: &mut Sum, out: &mut impl Write) -> io::Result<()> {
     let (from, to) = (gap.bytes.start, gap.bytes.end);
     match &gap.why {
+        Why::Damaged(lost) if from == 0 => {
+            let words = format!(
+                "at 0: its head is damaged in both copies, or was never written: {lost} records are lost"
+            );
+            sum.damaged(&gap.path, &words, out)
+        }
         Why::Damaged(lost) => {
             let words = format!("at {from}: damaged up to {to}: {lost} records are lost");
             sum.damaged(&gap.path, &words, out)
@@ -155,7 +139,7 @@ fn verify_cursors(log: &Log, sum: &mut Sum, out: &mut impl Write) -> Result<(), 
         return Ok(()); // what they count is not known
     }
     let is_whole = |place: &[u8]| {
-        cursors::decode(place).is_some_and(|(_, marks)| marks.len() == log.names.len())
+        cursors::decode(place).is_some_and(|(_, marks, _)| marks.len() == log.names.len())
     };
     let wrong = |place: &[u8]| !is_whole(place) && place.iter().any(|&byte| byte != 0);
     let has_whole = places.chunks(bytes).any(is_whole);

@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::look::Piece;
+use super::look::{Log, Piece};
 use crate::limits::{RECORD_BYTES_MAX, SPOOL_READ_BYTES};
-use crate::spool::record::{self, Found, Record};
+use crate::spool::record::{self, Found, Nonce, Record};
 
 /// What the way comes by.
 pub(super) enum Met {
@@ -55,19 +55,23 @@ pub(super) struct Walk {
     reader: Option<Reader>,
     /// The sequence that follows the last record.
     expected: u64,
+    /// The sequence behind the last record that is known to be on disk.
+    known_end: u64,
     /// Bytes of the record at hand.
     taken: usize,
 }
 
 impl Walk {
     /// Through the segments of a log that may hold records from the sequence `from` on.
-    pub(super) fn new(pieces: &[Piece], from: u64) -> Self {
+    pub(super) fn new(log: &Log, from: u64) -> Self {
+        let pieces = &log.pieces;
         let behind = pieces.partition_point(|piece| piece.first <= from);
         Self {
             pieces: pieces[behind.saturating_sub(1)..].to_vec(),
             next: 0,
             reader: None,
             expected: 0,
+            known_end: log.known_end,
             taken: 0,
         }
     }
@@ -84,8 +88,9 @@ impl Walk {
             };
             reader.used += std::mem::take(&mut self.taken);
             let piece = &self.pieces[self.next - 1];
-            let behind = self.pieces.get(self.next).map(|piece| piece.first);
-            match reader.find(piece.first..behind.unwrap_or(u64::MAX)) {
+            let behind = self.pieces.get(self.next);
+            let end = behind.map_or(self.known_end, |piece| piece.follows);
+            match reader.find(piece.first..behind.map_or(u64::MAX, |piece| piece.first)) {
                 Ok(Some((sequence, bytes))) => {
                     // Before the first record of a segment without a head is the damaged head.
                     let gap = reader.gap.take().filter(|gap| gap.from > 0);
@@ -102,14 +107,14 @@ impl Walk {
                     });
                 }
                 Ok(None) => {
-                    let why = reader.gap.as_ref().and_then(|gap| match behind {
-                        Some(behind) if behind > self.expected => {
-                            Some(Why::Damaged(behind - self.expected))
-                        }
-                        None if gap.garbage && !gap.stale => Some(Why::Torn),
-                        _ => None,
-                    });
-                    if let Some((gap, why)) = self.close().zip(why) {
+                    let is_begun = reader.gap.as_ref().is_some_and(|gap| gap.is_begun);
+                    let why = match end.checked_sub(self.expected) {
+                        Some(lost @ 1..) => Some(Why::Damaged(lost)),
+                        _ if piece.nonce.is_none() => Some(Why::Damaged(1)),
+                        _ => (behind.is_none() && is_begun).then_some(Why::Torn),
+                    };
+                    let gap = self.close();
+                    if let Some((gap, why)) = gap.zip(why) {
                         return Met::Gap(Gap { why, ..gap });
                     }
                 }
@@ -127,7 +132,7 @@ impl Walk {
     /// The record that was met; `None` where something else was.
     pub(super) fn record(&self) -> Option<Record<'_>> {
         let reader = self.reader.as_ref().filter(|_| self.taken > 0)?;
-        match record::decode(&reader.buffer[reader.used..], usize::MAX) {
+        match record::decode(&reader.buffer[reader.used..], reader.nonce?, usize::MAX) {
             Found::Record(record) => Some(record),
             _ => None,
         }
@@ -156,7 +161,7 @@ impl Walk {
     /// Leaves the segment, with a gap that goes up to its end.
     fn close(&mut self) -> Option<Gap> {
         let reader = self.reader.take()?;
-        let from = reader.gap.as_ref()?.from;
+        let from = reader.gap.as_ref().map_or(reader.here(), |gap| gap.from);
         Some(Gap {
             path: self.pieces[self.next - 1].path.clone(),
             bytes: from..reader.len,
@@ -168,6 +173,8 @@ impl Walk {
 /// One segment, read piece by piece.
 struct Reader {
     file: File,
+    /// The secret of its records; `None` where its head is damaged.
+    nonce: Option<Nonce>,
     len: u64,
     /// Where `buffer` begins.
     at: u64,
@@ -180,10 +187,8 @@ struct Reader {
 /// What was passed since the last record.
 struct Passed {
     from: u64,
-    /// Something that is neither zero nor a record.
-    garbage: bool,
-    /// A record of an older or newer segment in the same file.
-    stale: bool,
+    /// A record of the segment was begun there, and is not as it was written.
+    is_begun: bool,
 }
 
 impl Reader {
@@ -192,6 +197,7 @@ impl Reader {
         Ok(Self {
             len: file.metadata()?.len(),
             file,
+            nonce: piece.nonce,
             at: piece.records_at,
             buffer: Vec::new(),
             used: 0,
@@ -210,16 +216,23 @@ impl Reader {
     /// The sequence and the bytes of the next record whose sequence is in `own`; it is not passed yet.
     fn find(&mut self, own: Range<u64>) -> io::Result<Option<(u64, usize)>> {
         let bytes_max = usize::try_from(RECORD_BYTES_MAX).unwrap_or(usize::MAX);
+        let Some(nonce) = self.nonce else {
+            return Ok(None);
+        };
         loop {
             let rest = &self.buffer[self.used..];
             let is_last = self.end() >= self.len;
-            match record::decode(rest, bytes_max) {
+            match record::decode(rest, nonce, bytes_max) {
                 Found::Record(record) if own.contains(&record.sequence) => {
                     return Ok(Some((record.sequence, record.bytes)));
                 }
                 Found::Record(record) => {
                     let bytes = record.bytes;
-                    self.gap_at_hand().stale = true;
+                    self.gap_at_hand();
+                    self.used += bytes;
+                }
+                Found::Spoiled(bytes) => {
+                    self.gap_at_hand().is_begun = true;
                     self.used += bytes;
                 }
                 Found::Partial(wants) if !is_last => self.read(wants)?,
@@ -228,9 +241,17 @@ impl Reader {
                 }
                 Found::End if rest.is_empty() => return Ok(None),
                 Found::End | Found::Partial(_) | Found::Damaged => {
-                    let next = record::candidate(rest, bytes_max, is_last).unwrap_or(rest.len());
-                    let garbage = rest[..next].iter().any(|&byte| byte != 0);
-                    self.gap_at_hand().garbage |= garbage;
+                    let is_begun = record::is_begun(rest, nonce);
+                    let next = match record::candidate(rest, nonce) {
+                        Some(at) => at,
+                        None if is_last => rest.len(),
+                        // The last bytes may hold a part of a head.
+                        None => {
+                            let kept = rest.len().saturating_sub(record::HEAD_BYTES);
+                            (kept / record::ALIGN * record::ALIGN).max(record::ALIGN)
+                        }
+                    };
+                    self.gap_at_hand().is_begun |= is_begun;
                     self.used += next;
                 }
             }
@@ -241,8 +262,7 @@ impl Reader {
         let from = self.here();
         self.gap.get_or_insert(Passed {
             from,
-            garbage: false,
-            stale: false,
+            is_begun: false,
         })
     }
 

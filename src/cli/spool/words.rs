@@ -86,15 +86,6 @@ pub(super) fn body_shown(body: &[u8]) -> String {
     format!("\"{}\"{more}", first.escape_ascii())
 }
 
-/// RFC 3339, UTC, to the millisecond.
-pub(super) fn time_shown(wall_ms: u64) -> String {
-    let time = i64::try_from(wall_ms).ok();
-    match time.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
-        Some(time) => format!("{time:.3}"),
-        None => format!("{wall_ms}ms"),
-    }
-}
-
 /// Bodies as they were before gzip.
 #[derive(Default)]
 pub(super) struct Plain {
@@ -130,7 +121,7 @@ const REMOTE_WRITE: u8 = 3;
 
 #[cfg(test)]
 mod tests {
-    use super::{body_shown, is_gzip, query_shown, time_shown};
+    use super::{body_shown, is_gzip, query_shown};
 
     #[test]
     fn what_is_shown_is_short_and_on_one_line() {
@@ -138,8 +129,6 @@ mod tests {
         assert_eq!(body_shown(b"a \"b\"\n\xff"), r#""a \"b\"\n\xff""#);
         assert_eq!(body_shown(&[b'x'; 80]), format!("\"{}\"", "x".repeat(80)));
         assert_eq!(body_shown(&[b'x'; 81]), format!("\"{}\"…", "x".repeat(80)));
-        assert_eq!(time_shown(1_767_323_045_000), "2026-01-02T03:04:05.000Z");
-        assert_eq!(time_shown(u64::MAX), format!("{}ms", u64::MAX));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::target;
 use super::{BenchArgs, check_rate, pace, progress_bar, resolve};
 use crate::cli::datagrams::Mailbox;
 use crate::cli::poll::{self, Nanos};
+use crate::cli::say;
 use crate::limits::tools::{
     BENCH_LINGER_MAX, BENCH_RECEIVERS_MAX, BENCH_SOCKETS_MAX, TOOL_DATAGRAM_BYTES_MAX,
 };
@@ -33,14 +34,9 @@ struct Work {
 
 /// Runs the load and says what came of it. Exit code 1 is wrong arguments, 2 is a port that is taken, or
 /// nothing that could be sent.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "speaks to the operator"
-)]
 pub(super) fn run(args: &BenchArgs) -> ExitCode {
     let fail = |code: u8, why: String| {
-        eprintln!("influxdb-relay bench: {why}");
+        say::error(format_args!("influxdb-relay bench: {why}"));
         ExitCode::from(code)
     };
     let work = match work(args) {
@@ -91,12 +87,11 @@ pub(super) fn run(args: &BenchArgs) -> ExitCode {
         seed,
         seconds,
     };
-    if args.json {
-        println!("{}", report::to_json(&frame, sent, &ears));
-    } else {
-        print!("{}", report::to_text(&frame, sent, &ears));
-    }
-    ExitCode::SUCCESS
+    let page = match args.json {
+        true => format!("{}\n", report::to_json(&frame, sent, &ears)),
+        false => report::to_text(&frame, sent, &ears),
+    };
+    say::output(&page, ExitCode::SUCCESS)
 }
 
 /// A receiver that is itself a target should have heard what was sent to it; any other, everything.
