@@ -41,7 +41,7 @@ use memchr::memmem;
 
 /// The secret of one segment, which its records hold and nothing else does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Nonce(pub [u8; Nonce::BYTES]);
+pub struct Nonce(pub [u8; Self::BYTES]);
 
 impl Nonce {
     /// Bytes of it.

@@ -51,7 +51,7 @@ impl Forged {
     }
 
     /// In the format of today, with a nonce that is guessed.
-    fn new(&self, sequence: u64) -> Vec<u8> {
+    fn renewed(&self, sequence: u64) -> Vec<u8> {
         let mut record = vec![0; 96];
         record[..4].copy_from_slice(b"KEPT");
         record[44] = self.kind;
@@ -80,7 +80,7 @@ fn body(pad: usize) -> Vec<u8> {
     for sequence in SEQUENCES {
         for forged in [STATEMENT, WRITE] {
             body.extend(forged.old(sequence));
-            body.extend(forged.new(sequence));
+            body.extend(forged.renewed(sequence));
         }
     }
     // Newlines within would end the comment.

@@ -161,7 +161,10 @@ impl Walk {
     /// Leaves the segment, with a gap that goes up to its end.
     fn close(&mut self) -> Option<Gap> {
         let reader = self.reader.take()?;
-        let from = reader.gap.as_ref().map_or(reader.here(), |gap| gap.from);
+        let from = reader
+            .gap
+            .as_ref()
+            .map_or_else(|| reader.here(), |gap| gap.from);
         Some(Gap {
             path: self.pieces[self.next - 1].path.clone(),
             bytes: from..reader.len,
