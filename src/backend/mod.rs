@@ -15,6 +15,7 @@ pub mod answer;
 mod ask_now;
 pub mod asking;
 pub mod backoff;
+mod complaints;
 mod compose;
 pub mod compress;
 pub mod errand;

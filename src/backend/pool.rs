@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::backend::answer::Reply;
 use crate::backend::ask_now::Probes;
 use crate::backend::asking::Asking;
 use crate::backend::compress::Packer;
@@ -23,8 +22,8 @@ use crate::backend::lane::{Job, Lane};
 use crate::backend::letters::Letters;
 use crate::backend::merge::Joiner;
 use crate::backend::outcome::{Failure, Outcome};
-use crate::backend::refusals::{self, Refusals};
-use crate::backend::shared::{Shared, words_of};
+use crate::backend::refusals::Refusals;
+use crate::backend::shared::Shared;
 use crate::clock::Moment;
 use crate::engine::driver::Driver;
 use crate::events::{Event, Events};
@@ -68,7 +67,7 @@ pub struct Backend {
     /// All that are open, those at rest too.
     pub(super) links: RefCell<Vec<Rc<Link>>>,
     /// Another plan is in force: what becomes of it is nobody's news.
-    retired: Cell<bool>,
+    pub(super) retired: Cell<bool>,
     /// Whether it was up when that began.
     was_up: Cell<bool>,
     /// What was begun under the last plan must not reach it any more.
@@ -76,7 +75,7 @@ pub struct Backend {
     queue: RefCell<VecDeque<Job>>,
     held: Cell<usize>,
     health: RefCell<Health>,
-    refusals: RefCell<Refusals>,
+    pub(super) refusals: RefCell<Refusals>,
     pub(super) asking: Asking,
     pub(super) probes: Probes,
     /// The addresses that the links were last compared with.
@@ -364,43 +363,6 @@ impl Backend {
         if change == Change::None && !self.is_up() {
             self.note(why);
         }
-    }
-
-    /// What is wrong may become another thing while it is down: first its name is unknown, then its
-    /// certificate.
-    pub(super) fn note(&self, why: &str) {
-        let wall_ms = self.around.driver.clock().wall_ns() / 1_000_000;
-        let wall_ms = u64::try_from(wall_ms).unwrap_or(0);
-        self.shared.complain(why, wall_ms);
-    }
-
-    /// The backend's answer to a write: operators hear when it begins to take none, and when that is over. Once per
-    /// request and backend.
-    pub(super) fn heard(&self, outcome: Outcome, reply: Option<&Reply>) {
-        let change = self.refusals.borrow_mut().heard(outcome);
-        if change == refusals::Change::None || self.retired.get() {
-            return;
-        }
-        let (shard, backend) = (self.around.shard, self.id);
-        self.around.events.tell(match change {
-            refusals::Change::Ends(refused) => {
-                self.shared.is_well();
-                Event::BackendTakes {
-                    shard,
-                    backend,
-                    refused,
-                }
-            }
-            _ => {
-                let why = words_of(outcome, reply);
-                self.note(&why);
-                Event::BackendRefuses {
-                    shard,
-                    backend,
-                    why,
-                }
-            }
-        });
     }
 
     /// What waits for a backend that has just gone down would wait in vain.

@@ -272,7 +272,7 @@ impl<D: Disk> Keeper<D> {
 
     fn void(&self, sequence: u64, offset: u32) {
         // A record that cannot be voided may be replayed after a restart: the disk is failing anyway.
-        let _may_be_replayed = self.log.borrow().void(sequence, offset);
+        let _may_be_replayed = self.track.void(sequence, offset);
     }
 
     /// Says on file who has accepted a write, before its client hears: so a kill leaves uncertain only what was
@@ -282,9 +282,9 @@ impl<D: Disk> Keeper<D> {
         let Some(entry) = ledger.entry(sequence).filter(|entry| entry.order != 0) else {
             return; // it is not on disk
         };
-        let (log, accepted) = (self.log.borrow(), entry.accepted_targets());
+        let accepted = entry.accepted_targets();
         // A disk that does not take it costs a second delivery after a kill.
-        let _may_be_sent_again = log.note_accepted(sequence, entry.offset, accepted);
+        let _may_be_sent_again = self.track.note_accepted(sequence, entry.offset, accepted);
     }
 
     fn owe(&self, entry: &Entry, change: Change) {

@@ -15,12 +15,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::rand::{GetRandomFlags, getrandom};
-
 use crate::limits;
 use crate::spool::cursors::{self, Cursors, Mark};
 use crate::spool::disk::{Disk, DiskFile};
-use crate::spool::record::{self, Nonce, Parts, VOID};
+use crate::spool::in_place::fresh_nonce;
+use crate::spool::record::{self, Nonce, Parts};
 use crate::spool::segment::Head;
 use crate::spool::spares::Spares;
 use crate::spool::track::{NONE, Segment, Track};
@@ -312,32 +311,6 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Marks a record, refused to its client, as owed to nobody.
-    ///
-    /// # Errors
-    /// What the disk says: then it may be replayed after a restart.
-    pub fn void(&self, sequence: u64, offset: u32) -> io::Result<()> {
-        match self.track.segment_of(sequence) {
-            Some(segment) => segment.file.write_at(VOID, u64::from(offset)),
-            None => Ok(()),
-        }
-    }
-
-    /// Notes in a record which of its targets have accepted the write, so that a start after a kill knows.
-    /// Once per acceptance; no system call where the segment is mapped.
-    ///
-    /// # Errors
-    /// What the disk says: then the write may be sent to them once more after a restart.
-    pub fn note_accepted(&self, sequence: u64, offset: u32, accepted: u64) -> io::Result<()> {
-        match self.track.segment_of(sequence) {
-            Some(segment) => segment.file.write_at(
-                &record::acceptances(accepted),
-                u64::from(offset) + record::ACCEPTED_AT,
-            ),
-            None => Ok(()),
-        }
-    }
-
     /// Whether anything was ever written.
     pub fn has_segments(&self) -> bool {
         !self.track.segments.load().is_empty()
@@ -399,16 +372,6 @@ impl<D: Disk> Log<D> {
 /// What a closed segment need not give back: this part of its size. Cutting a file and making it longer
 /// again costs more than it is worth.
 const UNCUT: u64 = 8;
-
-/// A secret that nobody can guess: the kernel's random numbers.
-fn fresh_nonce() -> io::Result<Nonce> {
-    let mut nonce = [0; Nonce::BYTES];
-    let mut filled = 0;
-    while filled < nonce.len() {
-        filled += getrandom(&mut nonce[filled..], GetRandomFlags::empty())?;
-    }
-    Ok(Nonce(nonce))
-}
 
 /// The name of the segment that begins with this record.
 pub fn segment_name(first: u64) -> String {

@@ -32,6 +32,7 @@ pub mod dead_letter;
 pub mod disk;
 pub mod door;
 pub mod flushing;
+mod in_place;
 pub mod keeper;
 pub mod known;
 pub mod ledger;

@@ -95,7 +95,7 @@ impl Shelf {
             log.flush(sequence, *order, order * 1000, |_, at| offset = at)
                 .unwrap();
             if void.contains(&sequence) {
-                log.void(sequence, offset).unwrap();
+                log.track().void(sequence, offset).unwrap();
             }
         }
         folder
