@@ -85,7 +85,7 @@ fn spool_cuts_a_torn_tail() {
 }
 
 #[test]
-fn spool_needs_no_head_of_a_segment_and_no_cursors() {
+fn spool_needs_one_copy_of_a_head_and_no_cursors() {
     let env = [ONE_SHARD, ("RELAY_SPOOL_SEGMENT_SIZE", "64KiB")];
     let (a, b) = (Store::new(), Store::away());
     let mut site = Site::new(&[("a", &a), ("b", &b)], &env);
@@ -103,7 +103,38 @@ fn spool_needs_no_head_of_a_segment_and_no_cursors() {
     }
     delivers_all_but(b, &mut site, &[]);
     let said = site.said();
-    assert!(said.contains("its head is damaged"), "{said}");
+    assert!(said.contains("1 of 4 copies of its head"), "{said}");
+}
+
+/// Both copies of a head are gone: its records are lost and counted, and those around it are delivered.
+#[test]
+fn spool_counts_the_records_of_a_segment_without_a_head() {
+    let env = [ONE_SHARD, ("RELAY_SPOOL_SEGMENT_SIZE", "64KiB")];
+    let (a, b) = (Store::new(), Store::away());
+    let mut b = b;
+    let mut site = Site::new(&[("a", &a), ("b", &b)], &env);
+    for n in 0..COUNT {
+        site.write(&format!("m,n={n} v=1i,s=\"{}\" {n}", "s".repeat(1000)));
+    }
+    site.kill();
+    let segments = site.folder.files(".seg");
+    let first = |path: &PathBuf| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        usize::from_str_radix(&name, 16).unwrap()
+    };
+    let lost = first(&segments[2]) - first(&segments[1]);
+    fs::write(&segments[1], b"").unwrap();
+    site.start();
+    b.start();
+    site.level("b");
+    assert_eq!(b.count(), COUNT - lost);
+    let damaged = site.metric("relay_spool_damaged_total{backend=\"b\"}");
+    assert_eq!(damaged, lost as u64);
+    assert!(
+        site.said().contains("its head is damaged"),
+        "{}",
+        site.said()
+    );
 }
 
 #[test]
@@ -124,10 +155,11 @@ fn spool_of_a_later_version_is_left_alone() {
     let (_a, b, mut site) = owing(&[ONE_SHARD]);
     let (path, mut bytes, _) = record_of(&site, 0);
     let was = bytes.clone();
-    let length = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
-    bytes[8..12].copy_from_slice(&7_u32.to_le_bytes());
-    let sum = crc32c::crc32c(&bytes[..length - 4]);
-    bytes[length - 4..length].copy_from_slice(&sum.to_le_bytes());
+    for copy in [0, 512] {
+        bytes[copy + 8..copy + 12].copy_from_slice(&7_u32.to_le_bytes());
+        let sum = crc32c::crc32c(&bytes[copy..copy + 64]);
+        bytes[copy + 64..copy + 68].copy_from_slice(&sum.to_le_bytes());
+    }
     fs::write(&path, &bytes).unwrap();
     let refused = site.try_start().unwrap_err();
     assert_eq!(refused.code, Some(2), "{}", refused.said);
