@@ -222,20 +222,43 @@ fn install() -> Option<sigaction> {
     }
 }
 
-/// Runs in the middle of a store: it may only do what signal-safety(7) lists.
+/// Runs in the middle of a store: it may only do what signal-safety(7) lists. It stays in force whatever came.
 #[allow(unsafe_code)]
-extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel hands over a valid structure, and a fault has an address.
+extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel hands over a valid structure.
+    let code = unsafe { (*info).si_code };
+    // Somebody has sent it (sigaction(2): codes of kill, sigqueue and tgkill are not positive), or the kernel tells of
+    // a bad page that nobody has touched: there is no fault.
+    if code <= 0 || code == libc::BUS_MCEERR_AO {
+        return;
+    }
+    // SAFETY: a fault has an address.
     let fault = unsafe { (*info).si_addr() } as usize;
     if STORING.with(|storing| storing.mend(fault)) {
         return;
     }
-    if let Some(Some(before)) = BEFORE.get() {
-        // SAFETY: both calls are signal-safe, and `before` is what sigaction(2) gave.
-        unsafe {
-            sigaction(signal, before, null_mut());
-            libc::raise(signal); // delivered on return, to who was there before
+    let Some(Some(before)) = BEFORE.get() else {
+        return;
+    };
+    match before.sa_sigaction {
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // SAFETY: both calls are signal-safe, and `before` is what sigaction(2) gave. The process ends on return.
+            unsafe {
+                sigaction(signal, before, null_mut());
+                libc::raise(signal);
+            }
         }
+        // SAFETY: it is a handler that was in force, and it is given what the kernel would give it.
+        handler if before.sa_flags & libc::SA_SIGINFO != 0 => unsafe {
+            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                std::mem::transmute(handler);
+            handler(signal, info, context);
+        },
+        // SAFETY: the same, for a handler of one argument.
+        handler => unsafe {
+            let handler: extern "C" fn(c_int) = std::mem::transmute(handler);
+            handler(signal);
+        },
     }
 }
 
@@ -251,6 +274,7 @@ mod tests {
     use memmap2::MmapRaw;
     use rand::rngs::SmallRng;
     use rand::{RngExt, SeedableRng};
+    use rustix::process::Signal;
 
     use super::Window;
     use crate::limits;
@@ -368,5 +392,40 @@ mod tests {
         #[allow(unsafe_code)]
         let byte = unsafe { map.as_ptr().read_volatile() };
         unreachable!("read {byte}");
+    }
+
+    #[test]
+    fn a_signal_that_somebody_sent_changes_nothing() {
+        const CHILD: &str = "SIGBUS_THAT_SOMEBODY_SENT";
+        const NAME: &str = "spool::window::tests::a_signal_that_somebody_sent_changes_nothing";
+        if env::var_os(CHILD).is_none() {
+            let mut again = Command::new(env::current_exe().unwrap());
+            let ended = again.args(["--exact", NAME]).env(CHILD, "1").output();
+            assert!(ended.unwrap().status.success(), "it lives");
+            return;
+        }
+        for _ in 0..3 {
+            let file = file();
+            let window = Window::open(&file, BYTES as u64).unwrap();
+            assert!(window.store([b"a"], 0));
+            let signals = [
+                || rustix::process::kill_process(rustix::process::getpid(), Signal::BUS).unwrap(),
+                || assert_eq!(raise(), 0),
+            ];
+            signals.iter().for_each(|send| send());
+            assert!(window.store([b"b"], 0));
+            // A fault in a window is mended as before.
+            file.set_len(0).unwrap();
+            assert!(!window.store([b"c"], 0));
+        }
+    }
+
+    /// Sends SIGBUS to this thread.
+    fn raise() -> i32 {
+        // SAFETY: it sends a signal that is handled.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::raise(libc::SIGBUS)
+        }
     }
 }
