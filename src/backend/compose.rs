@@ -3,7 +3,7 @@
 use crate::backend::compress::{Held, is_worth_it};
 use crate::backend::lane::Job;
 use crate::backend::pool::Backend;
-use crate::backend::request::{Coding, push_head, push_joined_head};
+use crate::backend::request::{Coding, push_head};
 use crate::limits;
 
 /// Puts a request together in `out`; how many bytes it has, a large body that stays in its flight included, and
@@ -49,7 +49,7 @@ fn compose_joined(out: &mut Vec<u8>, backend: &Backend, jobs: &[Job]) -> (usize,
             bytes,
             |deflater| joined(jobs, |piece| deflater.push(piece)),
             |packed| {
-                push_joined_head(out, plan, first, packed.len(), Coding::Gzip);
+                push_head(out, plan, first, packed.len(), Coding::Gzip);
                 out.extend_from_slice(packed);
             },
         );
@@ -57,7 +57,7 @@ fn compose_joined(out: &mut Vec<u8>, backend: &Backend, jobs: &[Job]) -> (usize,
             return (out.len(), held);
         }
     }
-    push_joined_head(out, plan, first, bytes, Coding::AsItIs);
+    push_head(out, plan, first, bytes, Coding::AsItIs);
     joined(jobs, |piece| out.extend_from_slice(piece));
     (out.len(), None)
 }

@@ -29,23 +29,13 @@ pub fn push_head(
     push_length(out, body_bytes, coding);
 }
 
-/// Appends the head of a joined write: of the client's headers only the credentials, which are the
-/// same for all that were joined.
-pub fn push_joined_head(
-    out: &mut Vec<u8>,
-    backend: &BackendPlan,
-    request: &Request,
-    body_bytes: usize,
-    coding: Coding,
-) {
-    let path = request.kind.path(&backend.endpoints);
-    push_start(out, "POST", path.as_bytes(), backend, request);
-    push_length(out, body_bytes, coding);
-}
-
-/// Whether two writes may go as one request: the same target and the same credentials.
+/// Whether two writes may go as one request: the backend could not tell them apart by anything but their bodies. The
+/// target, the credentials and each header that is passed on (a tenant may stand there) are equal.
 pub fn same_target(one: &Request, other: &Request) -> bool {
-    one.kind == other.kind && one.query == other.query && one.authorization == other.authorization
+    one.kind == other.kind
+        && one.query == other.query
+        && one.authorization == other.authorization
+        && one.headers == other.headers
 }
 
 /// Appends a probe.

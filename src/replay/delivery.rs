@@ -80,11 +80,12 @@ impl<G: Ground> Delivery<'_, G> {
             self.bury(vec![group.corpse(body, &refused)]).await;
             return Ok(());
         }
+        let headers = group.headers_of_lines();
         let mut halving = Halving::new(body);
         let mut dead = Vec::new();
         while let Some(part) = halving.next() {
             let piece = &body[part.start..part.end];
-            match self.send(group, b"", piece).await {
+            match self.send(group, &headers, piece).await {
                 (Judgement::Delivered, _) => halving.taken(),
                 (Judgement::Partly, sent) => {
                     dead.extend(group.dropped(piece, &sent));
@@ -119,6 +120,7 @@ impl<G: Ground> Delivery<'_, G> {
             self.bury(vec![group.corpse(&group.body, &sent)]).await;
             return Ok(());
         }
+        let headers = group.headers_of_lines();
         let mut halving = Halving::new(body);
         let (mut dead, mut sends) = (Vec::new(), 0);
         while let Some(part) = halving.next() {
@@ -128,7 +130,7 @@ impl<G: Ground> Delivery<'_, G> {
                 break;
             }
             sends += 1;
-            match self.send(group, b"", piece).await {
+            match self.send(group, &headers, piece).await {
                 (Judgement::Delivered, _) => halving.taken(),
                 (Judgement::Later { counts }, sent) => return Err(Obstacle::of(counts, sent)),
                 (Judgement::Partly, sent) if let Some(named) = group.named(piece, &sent) => {

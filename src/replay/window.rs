@@ -1,7 +1,7 @@
 //! What goes to a backend next: records by order, gathered into as few requests as their targets
 //! allow. Pure.
 //!
-//! Whole lines with the same target and credentials become one body, a newline between them. A later
+//! Whole lines with the same target, credentials and headers become one body, a newline between them. A later
 //! record never passes an earlier one of the same database: it joins the last request for its
 //! database, or begins a new one behind it. Prometheus bodies, compressed ones, and those that end
 //! within a string go alone.
@@ -17,7 +17,7 @@ pub struct Group {
     pub kind: Kind,
     /// The query, without `?`.
     pub query: Vec<u8>,
-    /// Header lines; of joined records none.
+    /// Header lines, the same of all records in it.
     pub headers: Vec<u8>,
     /// The client's `Authorization`.
     pub authorization: Vec<u8>,
@@ -100,6 +100,20 @@ impl Group {
         memchr::memmem::find(&headers, b"content-encoding: gzip").is_some() && self.has_lines()
     }
 
+    /// Header lines for a part of the body, which is not compressed.
+    pub fn headers_of_lines(&self) -> Vec<u8> {
+        let lines = self.headers.split_inclusive(|&byte| byte == b'\n');
+        let is_coding = |line: &&[u8]| {
+            let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            name.eq_ignore_ascii_case(b"content-encoding")
+        };
+        lines
+            .filter(|line| !is_coding(line))
+            .flatten()
+            .copied()
+            .collect()
+    }
+
     /// Whether the body is line protocol, once inflated.
     pub fn has_lines(&self) -> bool {
         !matches!(self.kind, Kind::RemoteWrite | Kind::Statement)
@@ -112,11 +126,11 @@ impl Group {
             && self.kind == kind
             && self.query == parts.query
             && self.authorization == parts.authorization
+            && self.headers == parts.headers
             && self.body.len() + 1 + parts.body.len() <= batch_max
     }
 
     fn join(&mut self, body: &[u8]) {
-        self.headers.clear();
         if !self.body.ends_with(b"\n") {
             self.body.push(b'\n');
         }

@@ -58,6 +58,7 @@ mod spool_poison;
 mod spool_refusing;
 mod spool_site;
 mod store;
+mod tenants;
 mod tls;
 mod tls_bench;
 mod tls_files;
