@@ -306,7 +306,9 @@ impl Link {
         let kind = settling.first().map(|job| job.request().kind);
         let outcome = Outcome::of_reply(kind.unwrap_or_default(), &reply);
         let joined = self.joined.replace(false);
-        let one_by_one = outcome != Outcome::Accepted && settling.len() > 1;
+        // Only these speak of single points. Any other answer is that of all: asking again one by one would multiply
+        // the load of a backend that has too much of it.
+        let one_by_one = matches!(reply.status, 400 | 413 | 422) && settling.len() > 1;
         let now = backend.around.driver.now();
         for mut job in settling.drain(..) {
             backend
