@@ -3,7 +3,8 @@
 //!
 //! The task of this file runs behind those that were woken in the same turn, so it finds what all of
 //! them submitted; and while its few links are at work, more gathers. Each client still hears only
-//! what came of its own points: anything but a 2xx, and the writes go again one by one.
+//! what came of its own points: after a 400, 413 or 422 the writes go again one by one, and any
+//! other answer is that of all.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
